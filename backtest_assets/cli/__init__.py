@@ -1,0 +1,1 @@
+"""The command line: parses, calls defs or lake, prints; logic stays out."""

@@ -1,0 +1,80 @@
+"""Opening the project for one command, and showing how its work proceeds."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from backtest_assets.definitions import build_defs
+from backtest_assets.defs.driver import Session
+from backtest_assets.defs.instance import open_instance
+from backtest_assets.defs.resources import Outcome
+from backtest_assets.lake.store import Lake
+from backtest_assets.settings import Settings, check_data_root, settings_from_environment
+
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+@dataclass(slots=True)
+class _Line:
+    task: TaskID
+    n_refused: int = 0
+
+
+class ProgressObserver:
+    """Shows one bar per table on standard error; plain text where that is not a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lines: dict[str, _Line] = {}
+
+    def expect(self, table: str, n_partitions: int) -> None:
+        """Add a bar, or lengthen the table's bar."""
+        if table in self._lines:
+            task = self._lines[table].task
+            self._progress.update(task, total=(self._progress.tasks[task].total or 0) + n_partitions)
+            return
+        self._lines[table] = _Line(self._progress.add_task(table, total=n_partitions, note=""))
+
+    def settle(self, table: str, partition: str, outcome: Outcome) -> None:
+        """Advance the table's bar."""
+        if table not in self._lines:
+            self.expect(table, 1)
+        line = self._lines[table]
+        line.n_refused += outcome == "refused"
+        note = f"[red]{line.n_refused} refused" if line.n_refused else "up to date" if outcome == "fresh" else partition
+        self._progress.update(line.task, advance=1, note=note)
+
+
+@contextmanager
+def open_session() -> Generator[Session]:
+    """Open lake, instance and definitions over the environment's data root.
+
+    Raises:
+        SettingsError: if the data root is absent or not writable.
+    """
+    settings = open_settings()
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with open_instance(settings) as instance, Progress(*columns, console=ERR) as progress:
+        observer = ProgressObserver(progress)
+        yield Session(build_defs(settings, observer=observer), instance, Lake(settings.data_root), observer)
+
+
+def open_settings() -> Settings:
+    """Read the environment and check the data root.
+
+    Raises:
+        SettingsError: if the data root is absent or not writable.
+    """
+    settings = settings_from_environment()
+    check_data_root(settings)
+    return settings

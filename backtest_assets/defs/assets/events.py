@@ -1,0 +1,26 @@
+"""Event candidates and their matched controls."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from backtest_assets.defs.assets.asset import table_asset
+from backtest_assets.defs.desk import Desk
+from backtest_assets.defs.publish import AssetEvent
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.events.controls import match_controls
+from backtest_assets.research.events.detect import detect_events
+
+
+@table_asset("event_candidates")
+def event_candidates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Candidates of every family, with their fate."""
+    desk = Desk(context, lake, "event_candidates")
+    yield from desk.publish(detect_events(desk["bars_um"], desk["features"], desk["raw_um_funding"], run=desk.run))
+
+
+@table_asset("event_controls")
+def event_controls(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Matched controls from the past."""
+    desk = Desk(context, lake, "event_controls")
+    yield from desk.publish(match_controls(desk["bars_um"], desk["features"], desk["event_candidates"], run=desk.run))

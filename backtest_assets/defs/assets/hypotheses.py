@@ -1,0 +1,40 @@
+"""Hypotheses, the trial ledger and the checklist."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from backtest_assets.defs.assets.asset import table_asset
+from backtest_assets.defs.desk import Desk
+from backtest_assets.defs.publish import AssetEvent
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.study import score_hypotheses
+from backtest_assets.research.hypotheses.trials import list_trials
+
+
+@table_asset("hypotheses")
+def hypotheses(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Every hypothesis with its evidence."""
+    desk = Desk(context, lake, "hypotheses")
+    yield from desk.publish(
+        score_hypotheses(
+            desk["event_outcomes"], desk["event_candidates"], desk["market_context"], desk["bars_um"], run=desk.run
+        )
+    )
+
+
+@table_asset("trial_ledger")
+def trial_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Every trial ever made by the run; grows only."""
+    desk = Desk(context, lake, "trial_ledger")
+    yield from desk.publish(
+        list_trials(desk["hypotheses"], desk.digest_of("event_outcomes"), run=desk.run, previous=desk.previous())
+    )
+
+
+@table_asset("research_checklist")
+def research_checklist(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """PROMOTE or KEEP_RESEARCH, with reasons."""
+    desk = Desk(context, lake, "research_checklist")
+    yield from desk.publish(decide(desk["hypotheses"], run=desk.run))

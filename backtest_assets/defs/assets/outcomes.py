@@ -1,0 +1,22 @@
+"""What happened after events and controls, on train and validation."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from backtest_assets.defs.assets.asset import table_asset
+from backtest_assets.defs.desk import Desk
+from backtest_assets.defs.publish import AssetEvent
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.outcomes.measure import measure_outcomes
+
+
+@table_asset("event_outcomes")
+def event_outcomes(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Outcomes; test stays sealed."""
+    desk = Desk(context, lake, "event_outcomes")
+    yield from desk.publish(
+        measure_outcomes(
+            desk["bars_um"], desk["raw_um_funding"], desk["event_candidates"], desk["event_controls"], run=desk.run
+        )
+    )

@@ -1,0 +1,70 @@
+"""Raw market assets: what a source gave, one partition per symbol and month."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from backtest_assets.defs.assets.asset import table_asset
+from backtest_assets.defs.config import MarketConfig
+from backtest_assets.defs.partitions import partition_from_key
+from backtest_assets.defs.publish import AssetEvent, Made, publish
+from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.domain.market import Partition
+from backtest_assets.errors import BacktestAssetsError, RefusedError, SourceError
+from backtest_assets.lake.store import Lake
+from backtest_assets.sources.base import Dataset, Source
+from backtest_assets.sources.open import open_source
+from backtest_assets.tables.contract import Table
+from backtest_assets.tables.registry import TABLES
+
+
+@table_asset("raw_um_ohlcv")
+def raw_um_ohlcv(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource], config: MarketConfig
+) -> Iterator[AssetEvent]:
+    """USD-M perpetual klines."""
+    yield from _ingest(context, lake, config, Dataset.UM_OHLCV)
+
+
+@table_asset("raw_um_funding")
+def raw_um_funding(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource], config: MarketConfig
+) -> Iterator[AssetEvent]:
+    """Funding settlements."""
+    yield from _ingest(context, lake, config, Dataset.UM_FUNDING)
+
+
+@table_asset("raw_spot_ohlcv")
+def raw_spot_ohlcv(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource], config: MarketConfig
+) -> Iterator[AssetEvent]:
+    """Spot klines."""
+    yield from _ingest(context, lake, config, Dataset.SPOT_OHLCV)
+
+
+def _ingest(
+    context: dg.AssetExecutionContext, lake: LakeResource, config: MarketConfig, dataset: Dataset
+) -> Iterator[AssetEvent]:
+    table = TABLES[dataset.value]
+    source = open_source(config.source or lake.settings.source or "")
+    partitions = [partition_from_key(table, key) for key in context.partition_keys]
+    yield from publish(
+        context, lake, table, ((p, _fetch(source, lake.lake, table, dataset, p)) for p in partitions), as_of=now()
+    )
+
+
+def _fetch(
+    source: Source, lake: Lake, table: Table, dataset: Dataset, partition: Partition
+) -> Made | BacktestAssetsError:
+    current = lake.current(table.name, partition)
+    if current is not None and current.notes.get("source") != source.identity:
+        return RefusedError(
+            f"{table.name} {partition} holds data of {current.notes.get('source')}, this run brings {source.identity}; "
+            "data sets are never mixed: use another BACKTEST_DATA_ROOT (R53)"
+        )
+    try:
+        frame = source.fetch(dataset, partition["symbol"], partition["month"])
+        fingerprint = source.fingerprint(dataset, partition["symbol"], partition["month"])
+    except SourceError as error:
+        return error
+    return Made(frame, notes={"source": source.identity, "fingerprint": fingerprint})

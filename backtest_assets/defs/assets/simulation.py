@@ -1,0 +1,51 @@
+"""The ledger, its trades and its metrics."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from backtest_assets.defs.assets.asset import table_asset
+from backtest_assets.defs.desk import Desk
+from backtest_assets.defs.publish import AssetEvent
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.simulation.ledger import simulate_ledger, simulate_trades
+from backtest_assets.research.walkforward.backtest import measure
+
+
+@table_asset("simulation_ledger")
+def simulation_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Bar by bar P&L of the one causal pass."""
+    desk = Desk(context, lake, "simulation_ledger")
+    yield from desk.publish(
+        simulate_ledger(
+            desk["bars_um"],
+            desk["raw_um_funding"],
+            desk["event_candidates"],
+            desk["market_context"],
+            desk["blueprints"],
+            run=desk.run,
+        )
+    )
+
+
+@table_asset("trades")
+def trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """One row per trade; sums to the ledger."""
+    desk = Desk(context, lake, "trades")
+    yield from desk.publish(
+        simulate_trades(
+            desk["bars_um"],
+            desk["raw_um_funding"],
+            desk["event_candidates"],
+            desk["market_context"],
+            desk["blueprints"],
+            run=desk.run,
+        )
+    )
+
+
+@table_asset("backtest_metrics")
+def backtest_metrics(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Metrics before the test window."""
+    desk = Desk(context, lake, "backtest_metrics")
+    yield from desk.publish(measure(desk["simulation_ledger"], desk["trades"], desk["blueprints"], run=desk.run))

@@ -1,0 +1,127 @@
+"""Where a research asset works: its inputs read through the guard, its rows handed to `publish` with their lineage."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import dagster as dg
+import polars as pl
+
+from backtest_assets.defs.guard import Admitted, require
+from backtest_assets.defs.publish import AssetEvent, Made, publish
+from backtest_assets.defs.reads import EXECUTION_TABLES, READS
+from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.scope import admit
+from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import ResearchRun, run_from_dict
+from backtest_assets.lake.publication import Input
+from backtest_assets.tables.registry import TABLES
+
+PROMOTE: Final = "PROMOTE"
+_TIME_COLUMNS: Final = ("open_at", "settled_at")
+
+
+class Desk:
+    """One materialisation of one research table.
+
+    Attributes:
+        run: the frozen settings.
+        inputs: the lineage record: every partition read, with its digest.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, lake: LakeResource, table: str) -> None:
+        """Read every declared input of the table for the run of this step.
+
+        Raises:
+            dagster.Failure: if an input is refused, or execution is closed by the checklist (R80).
+        """
+        self._context, self._lake, self._table = context, lake, TABLES[table]
+        self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
+        self._admitted: dict[str, tuple[Admitted, ...]] = {}
+        self._frames: dict[str, pl.DataFrame] = {}
+        for read in READS[table]:
+            if read.only_if_promoted and self.decision != PROMOTE:
+                continue
+            self._admitted[read.table] = admit(context.instance, lake.lake, read, self.run)
+            if read.table == "research_checklist" and table in EXECUTION_TABLES and self.decision != PROMOTE:
+                raise self._closed()
+
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        """Return the rows of a declared input, inside the run's window and warm-up, in key order."""
+        if table not in self._frames:
+            self._frames[table] = self._load(table)
+        return self._frames[table]
+
+    def previous(self) -> pl.DataFrame:
+        """Return the rows that this step's partition holds now; empty if it holds none.
+
+        Raises:
+            TamperedError: if they are not what was published: what only grows must not restart from nothing.
+        """
+        published = self._lake.lake.current(self._table.name, Partition.of_run(self.run.run_id))
+        if published is None:
+            return self._table.empty()
+        self._lake.lake.verify(published)
+        return self._lake.lake.scan([published]).collect()
+
+    @property
+    def decision(self) -> str:
+        """The checklist's decision for this run."""
+        return str(self["research_checklist"]["decision"][0])
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Every partition admitted, in reading order."""
+        return tuple(one.as_input for group in self._admitted.values() for one in group)
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Return the rows of every admitted input by table name."""
+        return {table: self[table] for table in self._admitted}
+
+    def lineage(self) -> pl.DataFrame:
+        """Return what was read as rows `table`, `partition`, `digest`."""
+        rows = [(one.table, one.partition, one.digest) for one in self.inputs]
+        return pl.DataFrame(
+            rows, schema={"table": pl.String, "partition": pl.String, "digest": pl.String}, orient="row"
+        )
+
+    def digest_of(self, table: str) -> str:
+        """Return the content digest of a research input."""
+        return self._admitted[table][0].publication.digest
+
+    def publish(self, frame: pl.DataFrame, *, attachments: Mapping[str, bytes] | None = None) -> Iterator[AssetEvent]:
+        """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates."""
+        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {})
+        yield from publish(
+            self._context, self._lake, self._table, [(Partition.of_run(self.run.run_id), made)], as_of=now()
+        )
+
+    def _load(self, table: str) -> pl.DataFrame:
+        admitted = self._admitted[table]
+        contract = TABLES[table]
+        if not admitted:
+            return contract.empty()
+        rows = self._lake.lake.scan([one.publication for one in admitted])
+        if contract.layer == "market":
+            at = next(name for name in _TIME_COLUMNS if name in contract.schema)
+            rows = rows.filter(pl.col(at) < self.run.window[1])
+        return contract.conform(rows.collect())
+
+    def _closed(self) -> dg.Failure:
+        failed = self["research_checklist"].filter(~pl.col("is_passed"))
+        reasons = "; ".join(f"{gate}: {detail}" for gate, detail in failed.select("gate", "detail").iter_rows())
+        return dg.Failure(
+            description=f"refused: the checklist of run {self.run.run_id} says {self.decision}, so execution stays closed (R80). {reasons}",
+            allow_retries=False,
+        )
+
+
+def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) -> ResearchRun:
+    """Read the frozen settings of a run.
+
+    Raises:
+        dagster.Failure: if the run was never frozen, or its settings may not be read.
+    """
+    (admitted,) = require(instance, lake.lake, "research_run", [Partition.of_run(run_id)])
+    rows = lake.lake.scan([admitted.publication]).collect()
+    return run_from_dict({name: json.loads(text) for name, text in rows.select("setting", "value_json").iter_rows()})

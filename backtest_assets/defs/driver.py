@@ -1,0 +1,233 @@
+"""Bringing a run from source to report in this process: the same assets, jobs and instance as the UI, no daemon needed."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from backtest_assets.defs.assets.run import check_unchanged
+from backtest_assets.defs.config import config_from_run
+from backtest_assets.defs.desk import PROMOTE
+from backtest_assets.defs.freshness import is_fresh_research, stale_bars, stale_raw
+from backtest_assets.defs.jobs import DISCOVERY, EXECUTION
+from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
+from backtest_assets.defs.resources import Observer
+from backtest_assets.domain.clock import month_end, month_of
+from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.errors import BrokenError, RefusedError, SourceError
+from backtest_assets.lake.store import Lake
+from backtest_assets.sources.base import Dataset, Source
+from backtest_assets.sources.open import open_source
+
+_BARS: Final = {"bars_um": Dataset.UM_OHLCV, "bars_spot": Dataset.SPOT_OHLCV}
+_QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One opened project.
+
+    Attributes:
+        definitions: the asset graph.
+        instance: the Dagster instance that the UI shows.
+        lake: the store.
+        observer: told what lies ahead, and of every partition that was up to date.
+    """
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    lake: Lake
+    observer: Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a drive did.
+
+    Attributes:
+        n_made: partitions published.
+        n_fresh: partitions that were up to date already.
+        refusals: text of every refusal met, in order.
+    """
+
+    n_made: int
+    n_fresh: int
+    refusals: tuple[str, ...]
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.n_made + other.n_made, self.n_fresh + other.n_fresh, self.refusals + other.refusals)
+
+
+def check_source(source: Source, run: ResearchRun) -> None:
+    """Refuse a window that the source cannot cover for every symbol, before anything is made.
+
+    Raises:
+        SourceError: naming symbol, dataset, what the source has and what was asked.
+    """
+    start, end = run.window
+    for symbol, dataset in itertools.product(run.symbol_list, (Dataset.UM_OHLCV, Dataset.UM_FUNDING)):
+        span = source.span(dataset, symbol)
+        if span is None:
+            message = f"{source.identity} has no {dataset.value} for {symbol}; choose another symbol or source"
+            raise SourceError(message)
+        first, last = span
+        if month_of(first) > month_of(start) or month_end(month_of(last)) < end:
+            message = (
+                f"{source.identity} has {dataset.value} of {symbol} from {first:%Y-%m-%d} to {last:%Y-%m-%d}; "
+                f"the run asks for {run.start} to {run.end}: choose a window inside"
+            )
+            raise SourceError(message)
+
+
+def drive_market(
+    session: Session, source_spec: str, required: Sequence[Partition], optional: Sequence[Partition]
+) -> Work:
+    """Ingest and clean the partitions that are absent, red or out of date.
+
+    Args:
+        session: the opened project.
+        source_spec: the source, as a user writes it.
+        required: partitions that are made or refused.
+        optional: partitions that are made where the source reaches them.
+    """
+    source = open_source(source_spec)
+    _register(session.instance, {partition["symbol"] for partition in required})
+    work = Work(0, 0, ())
+    for dataset in Dataset:
+        wanted = [*required, *(p for p in optional if _reaches(source, dataset, p))]
+        if source.span(dataset, wanted[0]["symbol"]) is None and dataset is Dataset.SPOT_OHLCV:
+            continue
+        stale = stale_raw(session.instance, session.lake, source, dataset, wanted)
+        work += _materialize_months(session, [dataset.value], stale, source_spec) + Work(
+            0, len(wanted) - len(stale), ()
+        )
+    for table in _BARS:
+        wanted = [*required, *optional]
+        stale = stale_bars(session.instance, session.lake, table, wanted)
+        work += _materialize_months(session, [table], stale, source_spec)
+    return work
+
+
+def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> Work:
+    """Make what the run lacks: settings, discovery, and on PROMOTE execution; the report comes last in any case.
+
+    Raises:
+        SettingsError: if the run_id is frozen with other settings.
+        RefusedError: if a stage was refused, with the refusal's text.
+    """
+    check_unchanged(session.lake, run)
+    session.instance.add_dynamic_partitions(str(RUNS.name), [run.run_id])
+    work = _drive_stage(session, run, "discovery", DISCOVERY, is_promoted=False)
+    if until_blueprints:
+        return work
+    is_promoted = decision_of(session, run) == PROMOTE
+    tables = EXECUTION if is_promoted else ("report",)
+    return work + _drive_stage(session, run, "execution", tables, is_promoted=is_promoted)
+
+
+def decision_of(session: Session, run: ResearchRun) -> str:
+    """Return what the published checklist of a run decided."""
+    published = session.lake.current("research_checklist", Partition.of_run(run.run_id))
+    if published is None:
+        message = f"research_checklist of run {run.run_id} is not published; the run stopped before it"
+        raise RefusedError(message)
+    return str(session.lake.scan([published]).select("decision").collect().item(0, 0))
+
+
+def _reaches(source: Source, dataset: Dataset, partition: Partition) -> bool:
+    span = source.span(dataset, partition["symbol"])
+    return span is not None and month_of(span[0]) <= partition["month"] <= month_of(span[1])
+
+
+def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
+    known = set(instance.get_dynamic_partitions(str(SYMBOLS.name)))
+    missing = sorted(set(symbols) - known)
+    if missing:
+        instance.add_dynamic_partitions(str(SYMBOLS.name), missing)
+
+
+def _drive_stage(session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool) -> Work:
+    fresh = list(
+        itertools.takewhile(
+            lambda table: is_fresh_research(session.instance, session.lake, table, run, is_promoted=is_promoted), tables
+        )
+    )
+    stale = [table for table in tables if table not in fresh]
+    for table in fresh:
+        session.observer.settle(table, run.run_id, "fresh")
+    if not stale:
+        return Work(0, len(fresh), ())
+    for table in stale:
+        session.observer.expect(table, 1)
+    config = config_from_run(run) if "research_run" in stale else {}
+    refusals = _execute(session, job, stale, {**_QUIET, **config}, partition_key=run.run_id)
+    if refusals:
+        raise RefusedError("\n".join(refusals))
+    return Work(len(stale), len(fresh), ())
+
+
+def _materialize_months(session: Session, tables: Sequence[str], partitions: Sequence[Partition], source: str) -> Work:
+    refusals: list[str] = []
+    for table in tables if partitions else ():
+        session.observer.expect(table, len(partitions))
+    for first, last in _rectangles(session.instance, partitions):
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first.label, ASSET_PARTITION_RANGE_END_TAG: last.label}
+        raw = {table: {"config": {"source": source}} for table in tables if table in set(Dataset)}
+        refusals += _execute(session, "market", tables, {**_QUIET, "ops": raw}, tags=tags)
+    n_refused = sum(text.count("\n- ") for text in refusals)
+    return Work(len(partitions) - n_refused, 0, tuple(refusals))
+
+
+def _rectangles(instance: dg.DagsterInstance, partitions: Sequence[Partition]) -> list[tuple[Partition, Partition]]:
+    """Cover the partitions with ranges of consecutive months x neighbouring symbols, each one Dagster run."""
+    symbols = list(instance.get_dynamic_partitions(str(SYMBOLS.name)))
+    months = {month: i for i, month in enumerate(MONTHS.get_partition_keys())}
+    stretches: dict[tuple[str, str], list[str]] = {}
+    for symbol in sorted({p["symbol"] for p in partitions}, key=symbols.index):
+        mine = sorted(p["month"] for p in partitions if p["symbol"] == symbol)
+        for _, group in itertools.groupby(enumerate(mine), key=lambda item: months[item[1]] - item[0]):
+            stretch = [month for _, month in group]
+            stretches.setdefault((stretch[0], stretch[-1]), []).append(symbol)
+    ranges: list[tuple[Partition, Partition]] = []
+    for (first, last), members in stretches.items():
+        for _, group in itertools.groupby(enumerate(members), key=lambda item: symbols.index(item[1]) - item[0]):
+            block = [symbol for _, symbol in group]
+            ranges.append((Partition.of_month(block[0], first), Partition.of_month(block[-1], last)))
+    return ranges
+
+
+def _execute(
+    session: Session,
+    job: str,
+    tables: Sequence[str],
+    run_config: Mapping[str, Any],
+    *,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Run some assets of a job in this process; return the text of every refusal.
+
+    Raises:
+        BrokenError: if a step crashed instead of refusing.
+    """
+    result = session.definitions.resolve_job_def(job).execute_in_process(
+        run_config=run_config,
+        instance=session.instance,
+        asset_selection=[dg.AssetKey(table) for table in tables],
+        partition_key=partition_key,
+        tags=tags,
+        raise_on_error=False,
+    )
+    if result.success:
+        return []
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    texts = [data.user_failure_data.description for data in failures if data.user_failure_data is not None]
+    if not texts or len(texts) < len(failures):
+        crashes = [str(data.error_display_string) for data in failures if data.user_failure_data is None]
+        message = "\n".join(crashes) or f"run {result.run_id} failed before its first step; see it in the UI"
+        raise BrokenError(message)
+    return [text or "a step was refused without a reason; see the run in the UI" for text in texts]

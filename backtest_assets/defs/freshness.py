@@ -1,0 +1,80 @@
+"""Whether a partition is up to date: same code, same inputs, same source; what is fresh is not made again."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from backtest_assets.defs.code_version import code_version
+from backtest_assets.defs.guard import Admitted, inspect
+from backtest_assets.defs.reads import READS
+from backtest_assets.defs.scope import admit
+from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.lake.publication import Publication
+from backtest_assets.lake.store import Lake
+from backtest_assets.sources.base import Dataset, Source
+from backtest_assets.tables.registry import TABLES
+
+
+def stale_raw(
+    instance: dg.DagsterInstance, lake: Lake, source: Source, dataset: Dataset, partitions: Iterable[Partition]
+) -> list[Partition]:
+    """Return the raw partitions that are absent, red, of other code, or whose source changed since."""
+    asked = tuple(partitions)
+    fresh = {
+        one.publication.partition
+        for one in inspect(instance, lake, dataset.value, asked).admitted
+        if _same_code(one.publication)
+        and one.publication.notes.get("source") == source.identity
+        and one.publication.notes.get("fingerprint") == _fingerprint(source, dataset, one.publication.partition)
+    }
+    return [partition for partition in asked if partition not in fresh]
+
+
+def stale_bars(
+    instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]
+) -> list[Partition]:
+    """Return the bar partitions that are not made from the current raw month; those whose raw month is refused stay out."""
+    asked = tuple(partitions)
+    raw = {one.publication.partition: one for one in inspect(instance, lake, READS[table][0].table, asked).admitted}
+    fresh = {
+        one.publication.partition
+        for one in inspect(instance, lake, table, raw).admitted
+        if _same_code(one.publication) and _consumed(one.publication) == _offered([raw[one.publication.partition]])
+    }
+    return [partition for partition in asked if partition in raw and partition not in fresh]
+
+
+def is_fresh_research(
+    instance: dg.DagsterInstance, lake: Lake, table: str, run: ResearchRun, *, is_promoted: bool
+) -> bool:
+    """Return whether a run's table is admitted, of the current code, and made from what the run would read now."""
+    inspection = inspect(instance, lake, table, [Partition.of_run(run.run_id)])
+    if inspection.refused or not _same_code(inspection.admitted[0].publication):
+        return False
+    try:
+        offered = [
+            one
+            for read in READS[table]
+            if is_promoted or not read.only_if_promoted
+            for one in admit(instance, lake, read, run)
+        ]
+    except dg.Failure:
+        return False
+    return _consumed(inspection.admitted[0].publication) == _offered(offered)
+
+
+def _same_code(publication: Publication) -> bool:
+    return publication.code_version == code_version(TABLES[publication.table])
+
+
+def _fingerprint(source: Source, dataset: Dataset, partition: Partition) -> str:
+    return source.fingerprint(dataset, partition["symbol"], partition["month"])
+
+
+def _consumed(publication: Publication) -> frozenset[tuple[str, str, str]]:
+    return frozenset((one.table, one.partition, one.digest) for one in publication.inputs)
+
+
+def _offered(admitted: Iterable[Admitted]) -> frozenset[tuple[str, str, str]]:
+    return frozenset((one.as_input.table, one.as_input.partition, one.as_input.digest) for one in admitted)

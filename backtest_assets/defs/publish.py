@@ -1,0 +1,290 @@
+"""The only way to write a table: stage, ask every gate, then publish atomically or quarantine.
+
+Green: the partition is published, materialised and its verdicts recorded. Red: nothing is published, the staged rows go
+to quarantine with their verdicts, the failed evaluations are recorded per partition, and the step fails at the end; the
+good partitions of the same step are kept.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import dagster as dg
+import polars as pl
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.events import DagsterEventType
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
+
+from backtest_assets.defs.code_version import code_version
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.errors import BacktestAssetsError, TableError, TamperedError
+from backtest_assets.gates.gate import Answer, Evidence, Gate, ask_all
+from backtest_assets.gates.registry import GATES
+from backtest_assets.lake.publication import Input, Publication
+from backtest_assets.lake.store import Lake
+from backtest_assets.tables.contract import Table
+
+AssetEvent: TypeAlias = dg.MaterializeResult[Any] | dg.AssetMaterialization | AssetCheckEvaluation | dg.AssetCheckResult
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What an asset made for one partition.
+
+    Attributes:
+        frame: the rows; they need not conform, a gate says so.
+        inputs: the exact partitions consumed: the lineage record.
+        frames: the input frames by table name, for the gates.
+        run: the run's settings; None in the market layer.
+        attachments: files published with the rows, by name.
+        notes: facts kept in the manifest, for example the source's identity.
+    """
+
+    frame: pl.DataFrame
+    inputs: Sequence[Input] = ()
+    frames: Mapping[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame])
+    run: ResearchRun | None = None
+    attachments: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    context: dg.AssetExecutionContext
+    lake: LakeResource
+    table: Table
+    as_of: datetime
+
+    @property
+    def is_range(self) -> bool:
+        """A range run, even of one partition, records verdicts per partition only if told each one."""
+        return ASSET_PARTITION_RANGE_START_TAG in self.context.run.tags
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    partition: Partition
+    answers: Sequence[Answer]
+    publication: Publication | None
+    quarantined: str | None = None
+
+    @property
+    def is_green(self) -> bool:
+        return self.publication is not None
+
+
+def publish(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    table: Table,
+    made: Iterable[tuple[Partition, Made | BacktestAssetsError]],
+    *,
+    as_of: datetime,
+) -> Iterator[AssetEvent]:
+    """Settle each partition in turn, then record what happened to all of them.
+
+    Args:
+        context: the step.
+        lake: where to publish.
+        table: contract of the rows.
+        made: rows per partition; an error in place of rows refuses the partition, all its gates are recorded red.
+        as_of: the step's one instant: what the rows were made as of, and what the gates ask as of.
+
+    Raises:
+        dagster.Failure: after everything is recorded, if any partition was refused; never retried.
+    """
+    step = _Step(context, lake, table, as_of)
+    settled: list[_Settled] = []
+    for partition, product in made:
+        outcome = _settle(step, partition, product)
+        lake.observer.settle(table.name, partition.label, "published" if outcome.is_green else "refused")
+        settled.append(outcome)
+    refused = [one for one in settled if not one.is_green]
+    yield from _materializations(step, settled, all_green=not refused)
+    if not step.is_range and not refused:
+        yield from (_result(gate, settled[0].answers[i], settled[0]) for i, gate in enumerate(GATES[table.name]))
+        return
+    yield from _evaluations(step, settled)
+    if refused:
+        raise _failure(table, refused, len(settled))
+    for i, gate in enumerate(GATES[table.name]):
+        red = sum(not one.answers[i].verdict.passed for one in settled)
+        text = f"{red} of {len(settled)} partitions red"
+        yield dg.AssetCheckResult(
+            check_name=gate.name, passed=red == 0, severity=_severity(gate.severity), description=text
+        )
+
+
+def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsError) -> _Settled:
+    table, store = step.table, step.lake.lake
+    if isinstance(product, BacktestAssetsError):
+        return _Settled(partition, _all_red(table, str(product)), None)
+    try:
+        frame = table.conform(product.frame)
+    except TableError:
+        frame = product.frame  # the contract gate says why; quarantine keeps the rows as they were made
+    try:
+        staged = store.stage(table, partition, frame, attachments=product.attachments)
+        evidence = Evidence(
+            table, partition, frame, step.as_of, product.run, product.frames, published_rows(store, table, partition)
+        )
+        answers = ask_all(GATES[table.name], evidence)
+        if any(answer.blocks for answer in answers):
+            kept = store.quarantine(staged, [answer.verdict for answer in answers], as_of=step.as_of)
+            return _Settled(partition, answers, None, str(kept))
+        publication = store.publish(
+            staged,
+            code_version=code_version(table),
+            inputs=product.inputs,
+            notes=product.notes,
+            writer=step.context.run.run_id,
+            as_of=step.as_of,
+        )
+    except BacktestAssetsError as error:  # full disk, lost race: this partition keeps its old version
+        return _Settled(partition, _all_red(table, str(error)), None)
+    return _Settled(partition, answers, publication)
+
+
+def published_rows(lake: Lake, table: Table, partition: Partition) -> pl.DataFrame | None:
+    """Return the rows that a partition holds now; None if it holds none, or none that can still be trusted."""
+    try:
+        published = lake.current(table.name, partition)
+        if published is None:
+            return None
+        lake.verify(published)
+    except TamperedError:
+        return None  # publishing again is the fix, so damage must not forbid it
+    return lake.scan([published]).collect()
+
+
+def _all_red(table: Table, text: str) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(Verdict(gate.name, float("nan"), float("nan"), "1", passed=False, detail=text), Severity.ERROR)
+        for gate in GATES[table.name]
+    )
+
+
+def _materializations(
+    step: _Step, settled: Sequence[_Settled], *, all_green: bool
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:
+    common = {"data_root": str(step.lake.settings.data_root), "n_partitions": len(settled)}
+    greens = [(one.partition.label, one.publication) for one in settled if one.publication is not None]
+    if not all_green:
+        for label, publication in greens:
+            yield dg.AssetMaterialization(
+                step.table.name,
+                partition=label,
+                metadata=common | _facts(publication),
+                tags={DATA_VERSION_TAG: publication.digest},
+            )
+        return
+    if not step.is_range:
+        yield dg.MaterializeResult(
+            asset_key=step.table.name,
+            metadata=common | _facts(greens[0][1]),
+            data_version=dg.DataVersion(greens[0][1].digest),
+        )
+        return
+    for label, publication in greens:
+        step.context.add_asset_metadata(_facts(publication), asset_key=step.table.name, partition_key=label)
+    yield dg.MaterializeResult(asset_key=step.table.name, metadata=common)
+
+
+def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
+    consumed = [{"table": i.table, "partition": i.partition, "digest": i.digest} for i in publication.inputs]
+    return {
+        "dagster/row_count": publication.n_rows,
+        "digest": publication.digest,
+        "publication": publication.publication_id,
+        "inputs": dg.MetadataValue.json(consumed),
+        **publication.notes,
+    }
+
+
+def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetCheckEvaluation]:
+    key = dg.AssetKey(step.table.name)
+    ids = step.context.instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, DagsterEventType.ASSET_MATERIALIZATION, {one.partition.label for one in settled if one.is_green}
+    )
+    for one in settled:
+        target = (
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=ids[one.partition.label], run_id=step.context.run.run_id, timestamp=0.0
+            )
+            if one.is_green
+            else None
+        )
+        for gate, answer in zip(GATES[step.table.name], one.answers, strict=True):
+            yield AssetCheckEvaluation(
+                asset_key=key,
+                check_name=gate.name,
+                passed=answer.verdict.passed,
+                metadata=_verdict_metadata(answer.verdict, one),
+                target_materialization_data=target,
+                severity=_severity(answer.severity),
+                description=answer.verdict.detail,
+                blocking=answer.severity is Severity.ERROR,
+                partition=one.partition.label,
+            )
+
+
+def _result(gate: Gate, answer: Answer, one: _Settled) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=gate.name,
+        passed=answer.verdict.passed,
+        severity=_severity(answer.severity),
+        description=answer.verdict.detail,
+        metadata=_verdict_metadata(answer.verdict, one),
+    )
+
+
+def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataValue]:
+    facts: dict[str, dg.MetadataValue] = {
+        "observed": dg.MetadataValue.text(f"{verdict.observed:.10g}"),
+        "limit": dg.MetadataValue.text(f"{verdict.limit:.10g}"),
+        "unit": dg.MetadataValue.text(verdict.unit),
+    }
+    if verdict.examples:
+        records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in verdict.examples]
+        facts["examples"] = dg.MetadataValue.table(records)
+    if one.publication is not None:
+        facts["digest"] = dg.MetadataValue.text(one.publication.digest)
+        facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
+    if one.quarantined is not None:
+        facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
+    return facts
+
+
+def _plain(value: object) -> str | float | int | bool | None:
+    if isinstance(value, float) and value != value:  # noqa: PLR0124  # NaN is not valid JSON
+        return "NaN"
+    return value if isinstance(value, (str, float, int, bool)) or value is None else str(value)
+
+
+def _severity(severity: Severity) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity[severity.value]
+
+
+def _failure(table: Table, refused: Sequence[_Settled], n_settled: int) -> dg.Failure:
+    lines = [f"- {table.name}[{one.partition.label}]: {_reason(one)}" for one in refused]
+    return dg.Failure(
+        description=f"refused: {len(refused)} of {n_settled} partition(s) of {table.name} not published\n"
+        + "\n".join(lines),
+        metadata={"refused": dg.MetadataValue.md("\n".join(lines))},
+        allow_retries=False,
+    )
+
+
+def _reason(one: _Settled) -> str:
+    """Say the first blocking verdict in full and name the others; all are in the checks."""
+    blocking = [answer.verdict for answer in one.answers if answer.blocks]
+    others = [verdict.gate for verdict in blocking[1:] if verdict.detail != blocking[0].detail]
+    return f"{blocking[0].gate}: {blocking[0].detail}" + (f" (also red: {', '.join(others)})" if others else "")

@@ -1,0 +1,119 @@
+"""Which tables each table is made from: the lineage, the reading and the staleness of every asset, said once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One input of a table.
+
+    Attributes:
+        table: the input's name.
+        is_optional: partitions that are absent or red are left out, and said so, instead of refusing.
+        only_if_promoted: read only when the checklist says PROMOTE; otherwise it was rightly never made.
+    """
+
+    table: str
+    is_optional: bool = False
+    only_if_promoted: bool = False
+
+
+_CHECKLIST = Read("research_checklist")
+_EXECUTION = (
+    "walkforward_splits",
+    "simulation_ledger",
+    "trades",
+    "backtest_metrics",
+    "walkforward_summary",
+    "walkforward_test",
+    "promotions",
+)
+
+READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
+    "raw_um_ohlcv": (),
+    "raw_um_funding": (),
+    "raw_spot_ohlcv": (),
+    "bars_um": (Read("raw_um_ohlcv"),),
+    "bars_spot": (Read("raw_spot_ohlcv"),),
+    "research_run": (),
+    "walkforward_splits": (Read("research_run"),),
+    "features": (Read("research_run"), Read("bars_um"), Read("bars_spot", is_optional=True), Read("raw_um_funding")),
+    "market_context": (Read("research_run"), Read("features")),
+    "event_candidates": (Read("research_run"), Read("bars_um"), Read("features"), Read("raw_um_funding")),
+    "event_controls": (Read("research_run"), Read("bars_um"), Read("features"), Read("event_candidates")),
+    "event_outcomes": (
+        Read("research_run"),
+        Read("bars_um"),
+        Read("raw_um_funding"),
+        Read("event_candidates"),
+        Read("event_controls"),
+    ),
+    "hypotheses": (Read("research_run"), Read("bars_um"), Read("event_outcomes"), Read("event_candidates"), Read("market_context")),
+    "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
+    "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
+    "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
+    "simulation_ledger": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("bars_um"),
+        Read("raw_um_funding"),
+        Read("event_candidates"),
+        Read("market_context"),
+        Read("blueprints"),
+    ),
+    "trades": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("bars_um"),
+        Read("raw_um_funding"),
+        Read("event_candidates"),
+        Read("market_context"),
+        Read("blueprints"),
+        Read("simulation_ledger"),
+    ),
+    "backtest_metrics": (Read("research_run"), _CHECKLIST, Read("simulation_ledger"), Read("trades"), Read("blueprints")),
+    **{
+        f"walkforward_{split}": (
+            Read("research_run"),
+            _CHECKLIST,
+            Read("walkforward_splits"),
+            Read("simulation_ledger"),
+            Read("trades"),
+            Read("market_context"),
+            Read("blueprints"),
+        )
+        for split in ("train", "validation")
+    },
+    "walkforward_summary": (Read("research_run"), _CHECKLIST, Read("walkforward_train"), Read("walkforward_validation"), Read("blueprints")),
+    "promotions": (Read("research_run"), _CHECKLIST, Read("walkforward_summary"), Read("blueprints")),
+    # The test slice reads promotions first: it stays sealed until promotion has decided.
+    "walkforward_test": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("promotions"),
+        Read("walkforward_splits"),
+        Read("simulation_ledger"),
+        Read("trades"),
+        Read("market_context"),
+        Read("blueprints"),
+    ),
+    "report": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("bars_um"),
+        Read("bars_spot", is_optional=True),
+        Read("features"),
+        Read("event_candidates"),
+        Read("hypotheses"),
+        Read("trial_ledger"),
+        Read("blueprints"),
+        *(Read(name, only_if_promoted=True) for name in _EXECUTION),
+    ),
+})  # fmt: skip
+EXECUTION_TABLES: Final = frozenset(
+    name for name, reads in READS.items() if _CHECKLIST in reads and name not in {"blueprints", "report"}
+)
+"""Tables that exist only for a run whose checklist says PROMOTE (R80)."""

@@ -1,0 +1,65 @@
+"""The calendar of bars and months, UTC throughout; the wall clock stays out (callers pass `as_of`)."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+from backtest_assets.errors import UsageError
+
+BAR = timedelta(minutes=15)
+BAR_US = 15 * 60 * 1_000_000
+BARS_PER_DAY = 96
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+
+
+def utc(day: date) -> datetime:
+    """Return midnight UTC of a day.
+
+    >>> utc(date(2024, 1, 1)).isoformat()
+    '2024-01-01T00:00:00+00:00'
+    """
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def month_of(instant: datetime | date) -> str:
+    """Return the month label `YYYY-MM` of an instant.
+
+    >>> month_of(date(2024, 3, 9))
+    '2024-03'
+    """
+    return f"{instant.year:04d}-{instant.month:02d}"
+
+
+def month_start(month: str) -> datetime:
+    """Return the first instant of a month `YYYY-MM`.
+
+    Raises:
+        UsageError: if the label is not `YYYY-MM`.
+    """
+    match = _MONTH.fullmatch(month)
+    if match is None:
+        message = f"month {month!r} is not of the form YYYY-MM, for example 2024-03"
+        raise UsageError(message)
+    return datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+
+
+def month_end(month: str) -> datetime:
+    """Return the first instant after a month `YYYY-MM` (half-open end)."""
+    first = month_start(month)
+    return first.replace(year=first.year + 1, month=1) if first.month == 12 else first.replace(month=first.month + 1)  # noqa: PLR2004  # December
+
+
+def months_between(start: datetime, end: datetime) -> tuple[str, ...]:
+    """Return the labels of all months that [start, end) touches, oldest first.
+
+    >>> months_between(utc(date(2023, 12, 5)), utc(date(2024, 2, 1)))
+    ('2023-12', '2024-01')
+    """
+
+    def walk() -> Iterator[str]:
+        month = month_of(start)
+        while month_start(month) < end:
+            yield month
+            month = month_of(month_end(month))
+
+    return tuple(walk())

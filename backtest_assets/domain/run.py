@@ -1,0 +1,241 @@
+"""A research run: every setting, its default, its rule; what the stages do with them stays out.
+
+This dataclass is the single source of the Dagster config, of the command line's flags and of the frozen spec.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+from backtest_assets.domain.clock import utc
+from backtest_assets.domain.cost import CostModel
+from backtest_assets.domain.event import EventType
+from backtest_assets.domain.gate import Scalar
+from backtest_assets.domain.market import check_run_id, parse_symbols
+from backtest_assets.domain.split import SplitPlan, plan_splits
+from backtest_assets.errors import SettingsError
+
+HOLD_GRID_BARS: Final = (4, 16, 48, 96)
+"""Holding periods that hypotheses are tested over [bars]; an hour, four hours, half a day, a day."""
+
+WARMUP_DAYS: Final = 90
+"""History before `start` that features and thresholds may use where it exists [days]."""
+
+
+def _setting(default: object, group: str, about: str) -> Any:  # noqa: ANN401  # dataclasses.field is typed as its default
+    return field(default=default, metadata={"group": group, "about": about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResearchRun:
+    """The frozen settings of one run; names are the runbook's flags without `--`.
+
+    Raises:
+        SettingsError, UsageError: on construction, naming the setting, its value and what is allowed.
+    """
+
+    run_id: str = field(metadata={"group": "identity", "about": "Name of the run; immutable once used (R4, R52)."})
+    symbols: str = field(
+        metadata={"group": "identity", "about": "Comma list of symbols, for example BTCUSDT,ETHUSDT (R5)."}
+    )
+    start: str = field(metadata={"group": "identity", "about": "First day, YYYY-MM-DD, UTC (R6)."})
+    end: str = field(metadata={"group": "identity", "about": "Last day, inclusive, YYYY-MM-DD, UTC (R6)."})
+    source: str = field(
+        metadata={"group": "identity", "about": "Where raw data come from: files:DIR or synthetic[:SEED[:EDGE]] (R33)."}
+    )
+    seed: int = _setting(13, "identity", "Seed of every random draw of the run.")
+
+    fees_bps: float = _setting(4.0, "costs", "Exchange fee per side [bps of notional] (R25).")
+    slippage_bps: float = _setting(2.0, "costs", "Slippage per fill [bps of notional] (R26).")
+    cost_bps: float | None = _setting(
+        None, "costs", "If given, must equal fees_bps + slippage_bps; never added to them (R27)."
+    )
+
+    phase2_event_type: str = _setting("all", "phase2", "Event family to test, or all (R9).")
+    phase2_min_ess: float = _setting(
+        150.0, "phase2", "Least effective sample size of a hypothesis over the run window (R10)."
+    )
+    phase2_ess_max_lag: int = _setting(24, "phase2", "Longest autocorrelation lag of the effective sample size (R11).")
+    phase2_multiplicity_k: float = _setting(1.0, "phase2", "Factor of the multiplicity penalty (R12).")
+    phase2_parameter_curvature_max_penalty: float = _setting(
+        0.50, "phase2", "Largest relative loss among +-10 % neighbours of threshold rate and hold (R13)."
+    )
+    phase2_delay_grid_bars: str = _setting("0,4,8,16,30", "phase2", "Entry delays that are re-priced [bars] (R14).")
+    phase2_min_delay_positive_ratio: float = _setting(
+        0.60, "phase2", "Least share of applicable delays with a positive net mean (R15)."
+    )
+    phase2_min_delay_robustness_score: float = _setting(0.60, "phase2", "Least delay robustness score (R16).")
+
+    strategy_blueprint_max_per_event: int = _setting(2, "blueprints", "Most blueprints per event family (R65).")
+    blueprints_top_k: int = _setting(10, "blueprints", "Most blueprints that are executed, by rank (R23).")
+    blueprints_filter_event_type: str = _setting(
+        "all", "blueprints", "Execute only blueprints of this family, or all (R24)."
+    )
+
+    walkforward_train_frac: float = _setting(0.6, "walkforward", "Train share of the run's days (R41).")
+    walkforward_validation_frac: float = _setting(0.2, "walkforward", "Validation share of the run's days (R42).")
+    walkforward_embargo_days: int = _setting(0, "walkforward", "Days skipped after train and after validation (R40).")
+    walkforward_drawdown_cluster_top_frac: float = _setting(
+        0.10, "walkforward", "Share of the largest loss clusters in the concentration (R28)."
+    )
+    walkforward_drawdown_tail_q: float = _setting(0.05, "walkforward", "Tail quantile of the drawdown (R29).")
+
+    promotion_regime_max_share: float = _setting(
+        0.80, "promotion", "Largest share of net P&L from one regime (R43, R46, R94)."
+    )
+    promotion_max_loss_cluster_len: int = _setting(64, "promotion", "Longest run of losing days (R30, R96).")
+    promotion_max_cluster_loss_concentration: float = _setting(
+        0.50, "promotion", "Largest share of losses in the top clusters (R31, R97)."
+    )
+    promotion_min_tail_conditional_drawdown_95: float = _setting(
+        -0.20, "promotion", "Lowest mean drawdown in the tail, unit capital (R32, R98)."
+    )
+    promotion_max_cost_ratio_train_validation: float = _setting(
+        0.60, "promotion", "Largest cost / gross profit on train and validation (R99)."
+    )
+
+    def __post_init__(self) -> None:
+        check_run_id(self.run_id)
+        object.__setattr__(self, "symbols", ",".join(parse_symbols(self.symbols)))
+        if self.window[0] >= self.window[1]:
+            message = f"start {self.start} lies after end {self.end}; give start <= end"
+            raise SettingsError(message)
+        if not self.source:
+            message = "source is empty; give files:DIR or synthetic"
+            raise SettingsError(message)
+        total = self.fees_bps + self.slippage_bps
+        if self.cost_bps is not None and not math.isclose(self.cost_bps, total, abs_tol=1e-9):
+            message = f"cost_bps {self.cost_bps:g} is not fees_bps + slippage_bps = {total:g}; leave it out or make it equal (R27)"
+            raise SettingsError(message)
+        object.__setattr__(self, "cost_bps", total)
+        self._check_ranges()
+        self._check_families()
+        _ = (self.cost, self.delays, self.splits)  # each refuses its own impossible settings
+
+    @property
+    def symbol_list(self) -> tuple[str, ...]:
+        """The run's symbols in the order given."""
+        return tuple(self.symbols.split(","))
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        """The half-open UTC window [start, end + 1 day) of every stage (R6)."""
+        first, last = _day("start", self.start), _day("end", self.end)
+        return utc(first), utc(last) + timedelta(days=1)
+
+    @property
+    def cost(self) -> CostModel:
+        """The run's one cost model."""
+        return CostModel(self.fees_bps, self.slippage_bps)
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """The delay grid: non-negative, distinct, ascending (R14)."""
+        try:
+            delays = tuple(sorted({int(part) for part in self.phase2_delay_grid_bars.split(",")}))
+        except ValueError:
+            delays = (-1,)
+        if delays[0] < 0:
+            message = f"phase2_delay_grid_bars {self.phase2_delay_grid_bars!r}: give bars >= 0 as a comma list, for example 0,4,8,16,30"
+            raise SettingsError(message)
+        return delays
+
+    @property
+    def splits(self) -> SplitPlan:
+        """The run's one split plan; the purge covers the longest delay, the longest hold and the entry bar."""
+        start, end = self.window
+        return plan_splits(
+            start,
+            end,
+            train_frac=self.walkforward_train_frac,
+            validation_frac=self.walkforward_validation_frac,
+            embargo_days=self.walkforward_embargo_days,
+            purge_bars=max(self.delays) + max(HOLD_GRID_BARS) + 1,
+        )
+
+    @property
+    def event_types(self) -> tuple[EventType, ...]:
+        """The families the run tests, in fixed order."""
+        return tuple(EventType) if self.phase2_event_type == "all" else (EventType(self.phase2_event_type),)
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """Return the settings as plain values, in declaration order."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of every setting but the name."""
+        settings = {name: value for name, value in self.to_dict().items() if name != "run_id"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+    def difference(self, other: "ResearchRun") -> tuple[str, ...]:
+        """Return one line `name: this -> other` for every setting that differs."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return tuple(f"{name}: {mine[name]!r} -> {theirs[name]!r}" for name in mine if mine[name] != theirs[name])
+
+    def _check_ranges(self) -> None:
+        for name, (low, high, about) in _RANGES.items():
+            value = float(getattr(self, name))
+            if not (math.isfinite(value) and low <= value <= high):
+                message = f"{name} is {value:g}; {about}"
+                raise SettingsError(message)
+
+    def _check_families(self) -> None:
+        allowed = ("all", *EventType)
+        for name in ("phase2_event_type", "blueprints_filter_event_type"):
+            value = str(getattr(self, name))
+            if value not in allowed:
+                message = f"{name} is {value!r}; choose one of {', '.join(allowed)}"
+                raise SettingsError(message)
+
+
+_UNBOUNDED: Final = 1e9
+_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
+    "seed": (0, 2**32 - 1, "give an integer of 0 to 4294967295"),
+    "phase2_min_ess": (1, _UNBOUNDED, "give at least 1 event"),
+    "phase2_ess_max_lag": (0, 1000, "give 0 to 1000 lags"),
+    "phase2_multiplicity_k": (0, 100, "give 0 to 100"),
+    "phase2_parameter_curvature_max_penalty": (0, 100, "give 0 to 100"),
+    "phase2_min_delay_positive_ratio": (0, 1, "give a share of 0 to 1"),
+    "phase2_min_delay_robustness_score": (0, 1, "give a score of 0 to 1"),
+    "strategy_blueprint_max_per_event": (1, 100, "give 1 to 100"),
+    "blueprints_top_k": (1, 1000, "give 1 to 1000"),
+    "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),
+    "walkforward_drawdown_tail_q": (1e-9, 1 - 1e-9, "give a quantile between 0 and 1"),
+    "promotion_regime_max_share": (0, 1, "give a share of 0 to 1"),
+    "promotion_max_loss_cluster_len": (0, _UNBOUNDED, "give 0 or more days"),
+    "promotion_max_cluster_loss_concentration": (0, 1, "give a share of 0 to 1"),
+    "promotion_min_tail_conditional_drawdown_95": (-1, 0, "give a drawdown of -1 to 0"),
+    "promotion_max_cost_ratio_train_validation": (0, _UNBOUNDED, "give a ratio >= 0"),
+}
+
+
+def _day(name: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        message = f"{name} {text!r} is not a day of the form YYYY-MM-DD"
+        raise SettingsError(message) from None
+
+
+def settings_fields() -> tuple[Field[Any], ...]:
+    """Return the dataclass fields of a run in order; config classes and command line flags are made from them."""
+    return fields(ResearchRun)
+
+
+def run_from_dict(values: Mapping[str, Any]) -> ResearchRun:
+    """Build a run from plain values, for example a frozen spec.
+
+    Raises:
+        SettingsError: if a name is not a setting, or a value is impossible.
+    """
+    known = {item.name for item in settings_fields()}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        message = f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        raise SettingsError(message)
+    return ResearchRun(**values)

@@ -1,0 +1,133 @@
+"""Two shapes that most gates have: rows that break a rule, and a number held against a limit; the rules stay out.
+
+Both are closed: no rows is red unless the gate says when that is legal, null breaks a rule, NaN keeps no limit.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.gates.gate import Evidence, Gate, examples_of
+
+PREFIX_SHARES: Final = (0.5, 0.8)
+"""Where a table's data are cut to see whether its past changes: past the warm-up, and late [fraction of the data]."""
+_TOLERANCE: Final = 1e-9  # relative; sums in another order differ by some 1e-13
+
+
+def never(_: Evidence) -> bool:
+    """Say that an empty table is never legal."""
+    return False
+
+
+def rows_gate(
+    name: str,
+    about: str,
+    find: Callable[[Evidence], pl.DataFrame],
+    *,
+    fix: str,
+    severity: Severity = Severity.ERROR,
+    may_be_empty: Callable[[Evidence], bool] = never,
+) -> Gate:
+    """Return a gate that is green when no row breaks a rule.
+
+    Args:
+        name: name of the gate.
+        about: the rule, one line.
+        find: gives the rows that break it.
+        fix: what to do about them.
+        severity: ERROR blocks.
+        may_be_empty: whether a table without rows is legal for this evidence.
+    """
+
+    def ask(evidence: Evidence) -> Verdict:
+        if evidence.frame.is_empty():
+            return _of_empty(name, "rows", 0, evidence, may_be_empty)
+        bad = find(evidence)
+        detail = f"{about} Broken by {bad.height} rows; {fix}" if bad.height else about
+        shown = [column for column in bad.columns if bad.schema[column] != pl.List]
+        return Verdict(
+            name, bad.height, 0, "rows", passed=bad.is_empty(), detail=detail, examples=examples_of(bad, shown)
+        )
+
+    return Gate(name, severity, f"{about} Limit: 0 rows.", ask)
+
+
+def limit_gate(
+    name: str,
+    about: str,
+    measure: Callable[[Evidence], tuple[float, str]],
+    *,
+    limit: float,
+    unit: str,
+    fix: str,
+    severity: Severity = Severity.ERROR,
+    may_be_empty: Callable[[Evidence], bool] = never,
+) -> Gate:
+    """Return a gate that is green when a measured number is at most its limit.
+
+    Args:
+        name: name of the gate.
+        about: the question, one line.
+        measure: gives the number and what it is about; NaN is red.
+        limit: the largest number that passes.
+        unit: unit of both.
+        fix: what to do when it is red.
+        severity: ERROR blocks.
+        may_be_empty: whether a table without rows is legal for this evidence.
+    """
+
+    def ask(evidence: Evidence) -> Verdict:
+        if evidence.frame.is_empty():
+            return _of_empty(name, unit, limit, evidence, may_be_empty)
+        observed, culprit = measure(evidence)
+        passed = observed <= limit  # false for NaN
+        detail = f"{about} {culprit}: {observed:.6g} {unit}" + ("" if passed else f"; {fix}")
+        return Verdict(name, observed, limit, unit, passed=passed, detail=detail)
+
+    return Gate(name, severity, f"{about} Limit: {limit:g} {unit}.", ask)
+
+
+def broken(frame: pl.DataFrame, holds: pl.Expr) -> pl.DataFrame:
+    """Return the rows for which a rule does not hold; null breaks it."""
+    return frame.filter(~holds.fill_null(value=False))
+
+
+def cuts(known_at: pl.Series) -> Iterator[datetime]:
+    """Return the instants at which the data are cut to see whether their past changes.
+
+    Raises:
+        ValueError: if there are no instants to cut between.
+    """
+    first, last = known_at.min(), known_at.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        message = "known_at holds no instants; there is no past to compare"
+        raise ValueError(message)  # noqa: TRY004  # a value is missing, no type is wrong
+    yield from (first + share * (last - first) for share in PREFIX_SHARES)
+
+
+def differing(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Return the keys of rows that are in one frame only, or differ in a value beyond rounding."""
+    both = left.with_columns(_left=pl.lit(value=True)).join(
+        right.with_columns(_right=pl.lit(value=True)), on=list(key), how="full", coalesce=True, nulls_equal=True
+    )
+    same = [_same(name, left.schema[name]) for name in left.columns if name not in key]
+    return broken(both, pl.all_horizontal(pl.col("_left"), pl.col("_right"), *same)).select(key)
+
+
+def _same(name: str, dtype: pl.DataType) -> pl.Expr:
+    mine, other = pl.col(name), pl.col(f"{name}_right")
+    equal = mine.eq_missing(other)
+    return (equal | ((mine - other).abs() <= _TOLERANCE * (1.0 + mine.abs()))) if dtype.is_float() else equal
+
+
+def _of_empty(
+    name: str, unit: str, limit: float, evidence: Evidence, may_be_empty: Callable[[Evidence], bool]
+) -> Verdict:
+    if may_be_empty(evidence):
+        return Verdict(name, 0, limit, unit, passed=True, detail="no rows, and none were to be expected")
+    detail = f"table {evidence.table.name} {evidence.partition} has no rows, so nothing could be measured; see what it was made from"
+    return Verdict(name, math.nan, limit, unit, passed=False, detail=detail)

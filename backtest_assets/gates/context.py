@@ -1,0 +1,87 @@
+"""What must be true of the context: every feature row has its words, they are of the vocabulary, few are unknown."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.gate import Severity
+from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.context.build import build_context
+
+WORDS: Final = {
+    "vol_regime": ("low", "mid", "high", "unknown"),
+    "bull_bear": ("bull", "bear", "unknown"),
+    "funding_regime": ("negative", "neutral", "positive", "unknown"),
+    "session": ("asia", "eu", "us"),
+}
+UNKNOWN_REMARK: Final = 0.10
+"""Share of unknown words that deserves a remark [fraction]: the 30 days thresholds need are 8 % of a year."""
+UNKNOWN_LIMIT: Final = 0.50
+"""Share of unknown words at which a regime says nothing about the window any more [fraction]."""
+
+_KEY: Final = ("symbol", "open_at")
+
+
+def _strange(evidence: Evidence) -> pl.DataFrame:
+    return broken(evidence.frame, pl.all_horizontal(pl.col(name).is_in(words) for name, words in WORDS.items()))
+
+
+def _uncovered(evidence: Evidence) -> pl.DataFrame:
+    mine, features = (frame.select(*_KEY, "known_at") for frame in (evidence.frame, evidence.inputs["features"]))
+    return differing(mine, features, _KEY)
+
+
+def _unknown_share(evidence: Evidence) -> tuple[float, str]:
+    start, end = evidence.settings.window
+    inside = evidence.frame.filter(pl.col("open_at").is_between(start, end, closed="left"))
+    if inside.is_empty():
+        return float("nan"), "no row in the run's window"
+    unknown = inside.select((pl.col(name).fill_null("unknown") == "unknown").mean() for name in WORDS).row(
+        0, named=True
+    )
+    worst = max(unknown, key=lambda name: unknown[name])
+    return unknown[worst], f"most unknown in {worst}"
+
+
+def _changed_past(evidence: Evidence) -> pl.DataFrame:
+    features = evidence.inputs["features"]
+    known_at = pl.col("known_at")
+    return pl.concat(
+        differing(evidence.frame.filter(known_at <= cut), build_context(features.filter(known_at <= cut)), _KEY)
+        for cut in cuts(evidence.frame["known_at"])
+    )
+
+
+GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
+    rows_gate("words_known", "Every regime is a word of its vocabulary.", _strange, fix="rebuild context"),
+    rows_gate(
+        "covers_features",
+        "Context has exactly the rows of features.",
+        _uncovered,
+        fix="features changed after context was built: rebuild context",
+    ),
+    limit_gate(
+        "unknown_share",
+        "Inside the window few regimes are unknown.",
+        _unknown_share,
+        limit=UNKNOWN_LIMIT,
+        unit="fraction",
+        fix="look at the nulls of features; a longer history before start helps",
+    ),
+    limit_gate(
+        "unknown_remark",
+        "Inside the window hardly any regime is unknown.",
+        _unknown_share,
+        limit=UNKNOWN_REMARK,
+        unit="fraction",
+        fix="conditions on this regime see only part of the window",
+        severity=Severity.WARN,
+    ),
+    rows_gate(
+        "prefix_invariant",
+        "Regimes computed from the features known at two earlier instants are the stored ones.",
+        _changed_past,
+        fix="a regime sees the future, or features changed since: rebuild context; if red again, do not trade on it",
+    ),
+)

@@ -1,0 +1,223 @@
+"""What must be true of events: known in time, reproducible, well spaced, the past unchanged; controls stay out."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.domain.gate import Severity
+from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
+from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.events.definition import LEAST_QUALITY, THRESHOLD_BARS, THRESHOLD_LEAST, Status
+from backtest_assets.research.events.detect import DEFINITIONS, detect_events
+
+FEW_EVENTS: Final = 50
+"""Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
+_KEY: Final = ("variant", "event_type", "symbol", "event_id")
+_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
+_CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
+_FAMILY_OF: Final = ("variant", "event_type", "symbol")
+
+
+def _outside_data(evidence: Evidence) -> pl.DataFrame:
+    start, end = evidence.settings.window
+    span = (
+        evidence.inputs["bars_um"].group_by("symbol").agg(first=pl.col("open_at").min(), last=pl.col("known_at").max())
+    )
+    in_window = pl.col("known_at").is_between(start, end, closed="left") | ~_ACCEPTED
+    in_data = (pl.col("onset_at") >= pl.col("first")) & (pl.col("known_at") <= pl.col("last"))
+    ended = pl.col("exit_at").is_null() | pl.col("exit_at").is_between("known_at", "last")
+    return broken(evidence.frame.join(span, on="symbol", how="left"), in_window & in_data & ended)
+
+
+def _wrong_ids(evidence: Evidence) -> pl.DataFrame:
+    columns = ("variant", "event_type", "symbol", "onset_at", "event_id", "definition_version", "parameter_digest")
+    rows = evidence.frame.select(*columns, pl.col("onset_at").dt.epoch("us").alias("onset_us"))
+    good = [_is_content_id(row) for row in rows.iter_rows(named=True)]
+    unique = rows.select(pl.struct("variant", "event_id").is_unique()).to_series()
+    return rows.select(columns).filter(~(pl.Series(good, dtype=pl.Boolean) & unique))
+
+
+def _is_content_id(row: dict[str, object]) -> bool:
+    if row["event_type"] is None or row["variant"] is None or not isinstance(row["onset_us"], int):
+        return False
+    params = DEFINITIONS[EventType(str(row["event_type"]))].at(Variant(str(row["variant"])))
+    shown = (row["event_id"], row["definition_version"], row["parameter_digest"])
+    return shown == (params.event_id(str(row["symbol"]), row["onset_us"]), params.version, params.digest)
+
+
+def _strange(evidence: Evidence) -> pl.DataFrame:
+    finite = pl.all_horizontal(pl.col(name).is_finite() & (pl.col(name) > 0) for name in ("threshold", "severity"))
+    words = (
+        pl.col("status").is_in(list(Status))
+        & pl.col("variant").is_in(list(Variant))
+        & pl.col("event_type").is_in(list(evidence.settings.event_types))
+        & pl.col("symbol").is_in(list(evidence.settings.symbol_list))
+    )
+    good = (pl.col("quality") >= LEAST_QUALITY) | ~_ACCEPTED
+    return broken(evidence.frame, finite & words & good)
+
+
+def _untrue_triggers(evidence: Evidence) -> pl.DataFrame:
+    # every candidate's trigger is read again from the inputs, without the families' code
+    bars, features = evidence.inputs["bars_um"], evidence.inputs["features"]
+    now = features.sort("symbol", "open_at").select(
+        "symbol",
+        "rv_ratio_288",
+        "rv_96",
+        "high_prev_96",
+        "low_prev_96",
+        onset_at="open_at",
+        compression_before=pl.col("compression_ratio").shift(1).over("symbol"),
+    )
+    funding = evidence.inputs["raw_um_funding"].select(
+        "symbol", "funding_rate", onset_at="settled_at",
+        size=(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).abs(),
+    )  # fmt: skip
+    close = bars.select("symbol", "known_at", "close")
+    level = pl.col("severity") * pl.col("threshold")
+    beyond = (
+        pl.when(pl.col("side") > 0)
+        .then(pl.col("close") / pl.col("high_prev_96"))
+        .otherwise(pl.col("low_prev_96") / pl.col("close"))
+    )
+    truths = {
+        EventType.VOL_SHOCK_RELAXATION: _near(pl.col("rv_ratio_288"), level) & (pl.col("severity") >= 1),
+        EventType.FUNDING_EXTREME_REVERSAL_WINDOW: _near(pl.col("size"), level)
+        & (pl.col("severity") > 1)
+        & (pl.col("funding_rate").sign() == -pl.col("side")),
+        EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW: _near(beyond.log() / pl.col("rv_96"), pl.col("severity"))
+        & (pl.col("compression_before") <= pl.col("threshold")),
+    }
+    holds = pl.any_horizontal(
+        (pl.col("event_type") == family.value) & truth.fill_null(value=False) for family, truth in truths.items()
+    )
+    joined = (
+        evidence.frame.join(now, on=["symbol", "onset_at"], how="left")
+        .join(funding, on=["symbol", "onset_at"], how="left")
+        .join(close, on=["symbol", "known_at"], how="left")
+    )
+    return broken(joined, holds).select(*_KEY, "onset_at", "side", "severity", "threshold")
+
+
+def _near(value: pl.Expr, expected: pl.Expr) -> pl.Expr:
+    return (value - expected).abs() <= 1e-9 * (1.0 + expected.abs())
+
+
+def _miscounted(evidence: Evidence) -> pl.DataFrame:
+    # volatility shocks counted anew with Polars' own rolling quantile; the frame must hold exactly these onsets
+    if EventType.VOL_SHOCK_RELAXATION not in evidence.settings.event_types:
+        return evidence.frame.clear().select("symbol", "onset_at")
+    definition = DEFINITIONS[EventType.VOL_SHOCK_RELAXATION]
+    ratio = pl.col("rv_ratio_288")
+    threshold = ratio.rolling_quantile(
+        1.0 - definition.rate, "linear", window_size=THRESHOLD_BARS, min_samples=THRESHOLD_LEAST
+    ).shift(1)
+    onset = (ratio >= threshold) & (ratio.shift(1) < threshold.shift(1)) & ~pl.col("is_gap")
+    again = (
+        evidence.inputs["features"]
+        .sort("symbol", "open_at")
+        .filter(onset.over("symbol"))
+        .select("symbol", onset_at="open_at")
+    )
+    of_family = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
+    mine = evidence.frame.filter(_CENTRE & of_family).select("symbol", "onset_at")
+    unlabelled = evidence.frame.filter(_CENTRE.is_null() | of_family.is_null()).select("symbol", "onset_at")
+    return pl.concat([differing(mine, again, ("symbol", "onset_at")), unlabelled])
+
+
+def _crowded(evidence: Evidence) -> pl.DataFrame:
+    rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).sort("known_at")
+    previous_known = pl.col("known_at").shift(1).over(_FAMILY_OF)
+    previous_exit = pl.col("exit_at").shift(1).over(_FAMILY_OF)
+    shock = DEFINITIONS[EventType.VOL_SHOCK_RELAXATION]
+    rest = pl.when(pl.col("event_type") == shock.event_type.value).then(12 * BAR).otherwise(0 * BAR)
+    spaced = previous_known.is_null() | (pl.col("known_at") >= previous_exit + rest)
+    return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
+
+
+def _few(evidence: Evidence) -> tuple[float, str]:
+    counts = evidence.frame.filter(_ACCEPTED & _CENTRE).group_by("event_type").len()
+    of_family = {
+        family: int(counts.filter(pl.col("event_type") == family.value)["len"].sum())
+        for family in evidence.settings.event_types
+    }
+    few = {family.value: n for family, n in of_family.items() if n < FEW_EVENTS}
+    listed = ", ".join(f"{family} has {n}" for family, n in few.items()) or "none has fewer"
+    return len(few), f"{listed} (limit {FEW_EVENTS} accepted); families below it"
+
+
+def _changed_past(evidence: Evidence) -> pl.DataFrame:
+    bars, features, funding = (evidence.inputs[name] for name in ("bars_um", "features", "raw_um_funding"))
+    known = pl.col("known_at")
+    found: list[pl.DataFrame] = []
+    for cut in cuts(bars["known_at"]):
+        again = detect_events(
+            bars.filter(known <= cut),
+            features.filter(known <= cut),
+            funding.filter(pl.col("settled_at") <= cut),
+            run=evidence.settings,
+        )
+        ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
+        mine = evidence.frame.filter((known <= cut) | known.is_null()).with_columns(ended)
+        found.append(differing(mine, again, _KEY))
+    return pl.concat(found)
+
+
+GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
+    rows_gate(
+        "known_in_data",
+        "Onset, known_at and exit lie within the symbol's bars, accepted events within the run's window.",
+        _outside_data,
+        fix="rebuild event_candidates from the current bars",
+    ),
+    rows_gate(
+        "ids_reproducible",
+        "Ids are unique within a variant and follow from family, definition, parameters, symbol and onset.",
+        _wrong_ids,
+        fix="a definition changed: rebuild event_candidates",
+    ),
+    rows_gate(
+        "values_sane",
+        "Thresholds and severities are finite and positive, labels are of the run, accepted events of sufficient quality.",
+        _strange,
+        fix="look at the features at the onset",
+    ),
+    rows_gate(
+        "triggers_true",
+        "Every candidate's trigger, read again from features, bars and funding, is beyond its threshold.",
+        _untrue_triggers,
+        fix="inputs changed after detection: rebuild event_candidates",
+    ),
+    rows_gate(
+        "shocks_recounted",
+        "Volatility shocks found again by an independent rolling quantile are the stored candidates.",
+        _miscounted,
+        fix="features changed after detection: rebuild event_candidates",
+    ),
+    rows_gate(
+        "spaced",
+        "An accepted event of a family and symbol comes after the end of the one before, and its rest.",
+        _crowded,
+        fix="rebuild event_candidates; overlapping events would count one move twice",
+    ),
+    rows_gate(
+        "prefix_invariant",
+        "Events detected from the data known at two earlier instants are the stored ones.",
+        _changed_past,
+        fix="a family sees the future, or inputs changed since: rebuild; if red again, do not trade on it",
+    ),
+    limit_gate(
+        "few_events",
+        "Every family has enough accepted events to be tested.",
+        _few,
+        limit=0,
+        unit="families",
+        fix="widen the run's window or add symbols; the other families are not affected",
+        severity=Severity.WARN,
+    ),
+)
+
+__all__ = ["GATES_EVENT_CANDIDATES", "GATES_EVENT_CONTROLS"]

@@ -1,0 +1,61 @@
+"""What the gates of execution share: the executed blueprints as rows, the bars they met, equality up to rounding."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.blueprint import Blueprint, blueprint_from_json
+from backtest_assets.domain.clock import BAR
+from backtest_assets.gates.gate import Evidence
+
+TOLERANCE: Final = 1e-9
+"""Largest difference of two ways to one number [fraction of equity, or of the price]: rounding is some 1e-13."""
+
+SUMS: Final = ("gross_pnl", "fee", "slippage", "funding_pnl", "net_pnl")
+"""Booked columns that trades and slices sum."""
+
+FIX_CODE: Final = "the simulator booked it wrongly: report it, nothing downstream can be trusted"
+FIX_INPUTS: Final = "rebuild simulation_ledger and trades from the same inputs"
+
+
+def executed_specs(evidence: Evidence) -> tuple[Blueprint, ...]:
+    """Return the executed blueprints of the evidence, best rank first."""
+    rows = evidence.inputs["blueprints"].filter("is_executed").sort("rank")
+    return tuple(blueprint_from_json(text) for text in rows["spec_json"])
+
+
+def near(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    """Whether two numbers are equal up to rounding, relative above 1."""
+    return (left - right).abs() <= TOLERANCE * pl.max_horizontal(pl.lit(1.0), left.abs())
+
+
+def acts(evidence: Evidence) -> pl.DataFrame:
+    """Return what each executed blueprint does, one row per symbol in its scope."""
+    rows = [
+        {
+            "blueprint_id": spec.blueprint_id,
+            "symbol": symbol,
+            "trigger": spec.entry.triggers[0],
+            "delay": spec.entry.delay_bars * BAR,
+            "cooldown": spec.entry.cooldown_bars * BAR,
+            "time_stop": spec.exit.time_stop_bars * BAR,
+            "stop_frac": spec.exit.stop_value,
+            "target_frac": spec.exit.target_value,
+            "side_if_up": spec.entry.side_rule.side(1),
+            "side_if_down": spec.entry.side_rule.side(-1),
+        }
+        for spec in executed_specs(evidence)
+        for symbol in spec.symbol_scope.symbols
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def bars_of(evidence: Evidence) -> pl.DataFrame:
+    """Return the prices of the bars the run met."""
+    return evidence.inputs["bars_um"].select("symbol", "open_at", "open", "high", "low", "close", "is_gap")
+
+
+def caps(evidence: Evidence) -> tuple[float, float]:
+    """Return the strictest cap per symbol and the strictest gross cap of the executed blueprints [fraction of equity]."""
+    sizes = [spec.sizing for spec in executed_specs(evidence)]
+    return min(size.max_symbol_exposure for size in sizes), min(size.max_gross_leverage for size in sizes)

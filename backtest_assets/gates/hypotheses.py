@@ -1,0 +1,295 @@
+"""What must be true of hypotheses, of the trial ledger and of the checklist; testing and deciding stay in research."""
+
+import hashlib
+import math
+from typing import Any, Final
+
+import polars as pl
+
+from backtest_assets.domain.event import SideRule, Variant
+from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
+from backtest_assets.domain.split import Split
+from backtest_assets.gates.ask import broken, limit_gate, rows_gate
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.events.conditions import SIDED_FAMILIES, Condition, attach_conditions
+from backtest_assets.research.hypotheses.checklist import (
+    CHECKLIST,
+    KEEP_RESEARCH,
+    PROMOTE,
+    describe_best,
+    loss_histogram,
+)
+from backtest_assets.research.hypotheses.criteria import (
+    EVIDENCE,
+    GATE_NUMBERS,
+    MAX_ADJUSTED_P,
+    MAX_COST_RATIO,
+    MAX_VALIDATION_P,
+)
+
+REGIME_CONDITIONS: Final = 11
+"""3 sessions, 2 trends, 3 volatility and 3 funding regimes [conditions]."""
+
+MAX_P_SHORTFALL: Final = 0.05
+"""How far an adjusted p may lie below its own p [probability]: three Monte Carlo errors of 2,000 draws at p .5 are .034,
+and the bootstrap's distribution is not exactly Student's."""
+
+N_RECOMPUTED: Final = 5
+"""Hypotheses that are recomputed from the outcomes beside the selected ones [hypotheses]."""
+
+MAX_MEAN_ERROR: Final = 1e-9
+"""Difference of a recomputed mean [bps]: rounding of a sum, nothing else."""
+
+_MIN_POSITIVE_MEANS: Final = 4
+"""Of the centre and its four neighbours, at least two thirds: 4 of 5 [means]."""
+
+
+def _ask_declared(evidence: Evidence) -> Verdict:
+    """Count the declared hypotheses by arithmetic of its own."""
+    run = evidence.settings
+    n_symbols = len(run.symbol_list)
+    conditions = [
+        2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family in SIDED_FAMILIES else 0)
+        for family in run.event_types
+    ]
+    expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)
+    found = evidence.frame.select("event_type", "condition", "side_rule", "hold_bars").unique().height
+    passed = found == expected == evidence.frame.height
+    detail = f"{evidence.frame.height} rows, {found} distinct hypotheses; the run's settings declare {expected}"
+    return Verdict("all_declared_present", found, expected, "hypotheses", passed=passed, detail=detail)
+
+
+def _not_finite(evidence: Evidence) -> pl.DataFrame:
+    finite = pl.all_horizontal(pl.col(EVIDENCE).is_finite())
+    wrong = broken(evidence.frame, ~pl.col("is_eligible") | finite)
+    return wrong.select("hypothesis_id", "event_type", "condition", "side_rule", "hold_bars", "t_train", "p_validation")
+
+
+def _out_of_step(evidence: Evidence) -> pl.DataFrame:
+    tested = evidence.frame.filter(pl.col("is_eligible").fill_null(value=True))
+    ordered = tested.sort("t_train", "p_rw", descending=[True, False], nulls_last=True)
+    in_step = (pl.col("p_rw") >= pl.col("p_rw").shift(1, fill_value=0.0)) & pl.col("t_train").is_not_null()
+    return broken(ordered, in_step).select("hypothesis_id", "t_train", "p_rw")
+
+
+def _p_shortfall(evidence: Evidence) -> tuple[float, str]:
+    tested = evidence.frame.filter(pl.col("is_eligible").fill_null(value=True), pl.col("t_train").fill_null(1.0) > 0)
+    gaps = tested.select("hypothesis_id", gap=(pl.col("p_train") - pl.col("p_rw")).fill_null(math.inf))
+    if gaps.is_empty():
+        return 0.0, "no tested hypothesis has t above 0"
+    worst = gaps.sort("gap", "hypothesis_id", descending=[True, False]).row(0)
+    return max(0.0, worst[1]), f"largest shortfall at {worst[0]}"
+
+
+def _mean_error(evidence: Evidence) -> tuple[float, str]:
+    """Recompute means from the outcomes with plain sums, for a sample that the run's digest draws."""
+    run = evidence.settings
+    tested = [row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False]
+    tested.sort(key=lambda row: _draw(row["hypothesis_id"], run))
+    picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
+    attached = attach_conditions(evidence.inputs["event_candidates"], evidence.inputs["market_context"])
+    accepted = attached.filter(pl.col("status") == "accepted", pl.col("variant") == Variant.CENTRE)
+    worst, culprit = 0.0, f"{len(picked)} hypotheses recomputed"
+    for row in picked:
+        error = _error_of(row, accepted, evidence.inputs["event_outcomes"], run)
+        if not error <= worst:
+            worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
+    return worst, culprit
+
+
+def _draw(hypothesis_id: str, run: ResearchRun) -> str:
+    return hashlib.sha256(f"{run.digest}{hypothesis_id}".encode()).hexdigest()
+
+
+def _error_of(row: dict[str, Any], accepted: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:
+    members = accepted.filter(pl.col("event_type") == row["event_type"], Condition(row["condition"]).holds)
+    trades = outcomes.filter(
+        pl.col("event_id").is_in(members["event_id"].to_list()),
+        pl.col("variant") == Variant.CENTRE,
+        pl.col("control_no") == 0,
+        pl.col("split") == Split.TRAIN,
+        pl.col("delay_bars") == row["delay_bars"],
+        pl.col("hold_bars") == row["hold_bars"],
+    ).select("side", "gross_bps", "funding_bps")
+    rule, cost = SideRule(row["side_rule"]), 2 * (run.fees_bps + run.slippage_bps)
+    nets = [rule.side(side) * (gross - funding) - cost for side, gross, funding in trades.iter_rows()]
+    if len(nets) != row["n_train"] or not nets:
+        return math.inf
+    return abs(math.fsum(nets) / len(nets) - float(row["net_mean_train_bps"]))
+
+
+def _sealed_rows(evidence: Evidence) -> pl.DataFrame:
+    test = evidence.settings.splits[Split.TEST]
+    allowed = pl.col("split").is_in([Split.TRAIN, Split.VALIDATION]) & (pl.col("exited_at") < test.start)
+    wrong = broken(evidence.inputs["event_outcomes"], allowed)
+    return wrong.select("event_id", "event_type", "symbol", "split", "exited_at")
+
+
+def _wrong_verdicts(evidence: Evidence) -> pl.DataFrame:
+    """Judge every hypothesis again in plain comparisons and return those judged otherwise."""
+    is_wrong = [not _is_judged_right(row, evidence.settings) for row in evidence.frame.to_dicts()]
+    return evidence.frame.filter(pl.Series(is_wrong)).select("hypothesis_id", "status", "fail_reasons")
+
+
+def _is_judged_right(row: dict[str, Any], run: ResearchRun) -> bool:
+    number = {name: math.nan if value is None else value for name, value in row.items()}
+    asked = {
+        "gate_multiplicity": number["p_rw"] <= MAX_ADJUSTED_P
+        and number["p_bh"] <= MAX_ADJUSTED_P
+        and number["expectancy_after_multiplicity_bps"] > 0,
+        "gate_validation": number["net_mean_validation_bps"] > 0
+        and number["excess_mean_validation_bps"] > 0
+        and number["p_validation"] <= MAX_VALIDATION_P,
+        "gate_ess": number["ess_run"] >= run.phase2_min_ess,
+        "gate_after_cost": number["net_mean_train_bps"] > 0,
+        "gate_stressed_cost": number["stressed_mean_train_bps"] > 0,
+        "gate_cost_ratio": number["cost_ratio_train"] < MAX_COST_RATIO,
+        "gate_delay_robustness": number["delay_positive_ratio"] >= run.phase2_min_delay_positive_ratio
+        and number["delay_robustness_score"] >= run.phase2_min_delay_robustness_score,
+        "gate_parameter_curvature": number["curvature_penalty"] <= run.phase2_parameter_curvature_max_penalty
+        and number["n_positive_neighbours"] >= _MIN_POSITIVE_MEANS,
+    }
+    if row["is_eligible"] is not True:
+        return row["status"] == "insufficient_evidence" and not any(row[name] for name in GATE_NUMBERS)
+    red = [name.removeprefix("gate_") for name in GATE_NUMBERS if not asked[name]]
+    status = "rejected" if red else "selected"
+    return row["status"] == status and row["fail_reasons"] == ",".join(red) and all(row[g] == asked[g] for g in asked)
+
+
+def _ask_selected(evidence: Evidence) -> Verdict:
+    n_selected = evidence.frame.filter(pl.col("status") == "selected").height
+    detail = (
+        f"{n_selected} hypotheses selected; tested ones first lost at: {loss_histogram(evidence.frame)}; "
+        f"{describe_best(evidence.frame)}"
+    )
+    return Verdict("candidates_selected", n_selected, 1, "hypotheses", passed=n_selected >= 1, detail=detail)
+
+
+def _nothing_tested(evidence: Evidence) -> bool:
+    """Say whether a run without any testable hypothesis and without earlier trials asks for its ledger."""
+    had_trials = evidence.previous is not None and not evidence.previous.is_empty()
+    return not had_trials and not bool(evidence.inputs["hypotheses"]["is_eligible"].any())
+
+
+def _forgotten_trials(evidence: Evidence) -> pl.DataFrame:
+    before = evidence.table.empty() if evidence.previous is None else evidence.previous
+    return before.join(evidence.frame, on=evidence.table.schema.names(), how="anti").select("trial_id", "hypothesis_id")
+
+
+def _uncounted_hypotheses(evidence: Evidence) -> pl.DataFrame:
+    now = evidence.frame.filter(pl.col("kind") == "hypothesis", pl.col("settings_digest") == evidence.settings.digest)
+    tested = evidence.inputs["hypotheses"].filter(pl.col("is_eligible"))
+    return tested.join(now, on="hypothesis_id", how="anti").select("hypothesis_id", "event_type", "condition")
+
+
+def _unknown_kinds(evidence: Evidence) -> pl.DataFrame:
+    known = pl.col("kind").is_in(["hypothesis", "delay", "neighbour"])
+    return broken(evidence.frame, known).select("trial_id", "hypothesis_id", "kind")
+
+
+def _ask_rows(evidence: Evidence) -> Verdict:
+    rows = evidence.frame["gate"].to_list()
+    wrong = set(rows).symmetric_difference(CHECKLIST)
+    passed = not wrong and len(rows) == len(CHECKLIST)
+    detail = f"rows missing or unknown: {sorted(map(str, wrong))}" if wrong else f"{len(rows)} rows"
+    return Verdict("rows_complete", len(rows), len(CHECKLIST), "rows", passed=passed, detail=detail)
+
+
+def _inconsistent_rows(evidence: Evidence) -> pl.DataFrame:
+    passes = pl.col("observed") >= pl.col("limit")
+    decision = pl.when(passes.all()).then(pl.lit(PROMOTE)).otherwise(pl.lit(KEEP_RESEARCH))
+    right = (pl.col("is_passed") == passes) & (pl.col("decision") == decision) & (pl.col("limit") >= 1)
+    return broken(evidence.frame, right).select("gate", "observed", "limit", "is_passed", "decision")
+
+
+def _miscounted_rows(evidence: Evidence) -> pl.DataFrame:
+    """Count the candidates again, row by row, from the hypotheses."""
+    rows = evidence.inputs["hypotheses"].to_dicts()
+    tested = [row for row in rows if row["is_eligible"]]
+    survivors = [row for row in tested if row["gate_multiplicity"]]
+    counts = {
+        "hypotheses_enumerated": len(rows),
+        "eligible_hypotheses": len(tested),
+        "evidence_finite": sum(all(row[name] is not None for name in EVIDENCE) for row in tested),
+        "multiplicity_survivors": len(survivors),
+        "validation_confirmed": sum(row["gate_validation"] for row in survivors),
+        "selected_hypotheses": sum(all(row[name] for name in GATE_NUMBERS) for row in tested),
+    }
+    counted = pl.col("gate").replace_strict(counts, default=None, return_dtype=pl.Float64)
+    return broken(evidence.frame, pl.col("observed") == counted).select("gate", "observed")
+
+
+def _ask_promote(evidence: Evidence) -> Verdict:
+    failed = evidence.frame.filter(~pl.col("is_passed").fill_null(value=False))
+    promotes = not evidence.frame.is_empty() and bool(
+        (evidence.frame["decision"] == PROMOTE).fill_null(value=False).all()
+    )
+    why = "; ".join(f"{gate}: {detail}" for gate, detail in failed.select("gate", "detail").iter_rows())
+    detail = f"{PROMOTE}: execution may run" if promotes else f"{KEEP_RESEARCH}: execution stays closed (R80). {why}"
+    return Verdict("decision_promote", promotes, 1, "bool", passed=promotes, detail=detail)
+
+
+_AGAIN: Final = "test the hypotheses again from this run's own tables"
+
+GATES_HYPOTHESES: Final = (
+    Gate("all_declared_present", Severity.ERROR, "Every declared hypothesis has one row.", _ask_declared),
+    rows_gate(
+        "evidence_finite", "Tested hypotheses have every deciding number.", _not_finite, fix="look at their outcomes"
+    ),
+    rows_gate("adjusted_p_in_step", "Adjusted p does not fall as t falls.", _out_of_step, fix=_AGAIN),
+    limit_gate(
+        "adjusted_p_not_below_p",
+        "Adjusted p is not below the hypothesis' own p, where t is above 0.",
+        _p_shortfall,
+        limit=MAX_P_SHORTFALL,
+        unit="probability",
+        fix=_AGAIN,
+    ),
+    limit_gate(
+        "means_recomputed",
+        "Net means equal plain sums over event_outcomes.",
+        _mean_error,
+        limit=MAX_MEAN_ERROR,
+        unit="bps",
+        fix=_AGAIN,
+    ),
+    rows_gate(
+        "test_stays_sealed", "Outcomes are of train and validation only.", _sealed_rows, fix="measure outcomes again"
+    ),
+    rows_gate(
+        "verdicts_follow_numbers", "Gates, status and reasons follow from the numbers.", _wrong_verdicts, fix=_AGAIN
+    ),
+    Gate("candidates_selected", Severity.WARN, "Something was selected; limit: 1 hypothesis (R50).", _ask_selected),
+)
+GATES_TRIAL_LEDGER: Final = (
+    rows_gate(
+        "grows_only",
+        "Every earlier trial is still there, unchanged.",
+        _forgotten_trials,
+        fix="append to the published ledger, never replace it",
+        may_be_empty=_nothing_tested,
+    ),
+    rows_gate(
+        "counts_every_test",
+        "Every tested hypothesis is counted under this run's settings.",
+        _uncounted_hypotheses,
+        fix="list the trials of these hypotheses again",
+        may_be_empty=_nothing_tested,
+    ),
+    rows_gate(
+        "kinds_known",
+        "A trial is a hypothesis, a delay or a neighbour.",
+        _unknown_kinds,
+        fix="list the trials again",
+        may_be_empty=_nothing_tested,
+    ),
+)
+GATES_RESEARCH_CHECKLIST: Final = (
+    Gate("rows_complete", Severity.ERROR, "Every question of the checklist is answered once.", _ask_rows),
+    rows_gate(
+        "decision_follows_rows", "PROMOTE if and only if every row passes.", _inconsistent_rows, fix="decide again"
+    ),
+    rows_gate("counts_recomputed", "Observed counts equal the hypotheses'.", _miscounted_rows, fix="decide again"),
+    Gate("decision_promote", Severity.WARN, "The run may be executed; limit: PROMOTE (R80, R86).", _ask_promote),
+)

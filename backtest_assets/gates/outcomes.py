@@ -1,0 +1,208 @@
+"""What must be true of outcomes: test stays sealed, entries are late enough, prices are the bars', sums add up."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.gate import Severity
+from backtest_assets.domain.split import Split
+from backtest_assets.gates.ask import broken, limit_gate, rows_gate
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.outcomes.measure import requests
+
+SUM_TOLERANCE_BPS: Final = 1e-9
+"""Rounding allowed between a sum and its parts [bps]; measured: 2e-12."""
+UNKNOWN_FUNDING_LIMIT: Final = 0.01
+"""Largest share of outcomes lost to missing settlements [fraction]: more, and what is left may not be typical."""
+UNMEASURED_REMARK: Final = 0.01
+"""Share of outcomes not measured for any reason that deserves a remark [fraction]."""
+
+_SAMPLE: Final = 200  # rows whose funding is summed again by hand; each costs a scan of the settlements
+_KEY: Final = ("variant", "event_id", "control_no", "delay_bars", "hold_bars")
+_BPS: Final = 1e4
+_PRICES: Final = ("entry_price", "exit_price", "gross_bps", "lowest_bps", "highest_bps")
+
+
+def _unsealed(evidence: Evidence) -> pl.DataFrame:
+    splits = evidence.settings.splits
+    train, validation, test = (splits[name] for name in Split)
+    label = (
+        pl.when(pl.col("known_at").is_between(train.start, train.last_entry, closed="left"))
+        .then(pl.lit(train.split.value))
+        .when(pl.col("known_at").is_between(validation.start, validation.last_entry, closed="left"))
+        .then(pl.lit(validation.split.value))
+    )
+    end = pl.when(label == train.split.value).then(pl.lit(train.end)).otherwise(pl.lit(validation.end))
+    # a control of a validation event may itself lie in train: its label is the event's
+    labelled = (pl.col("split") == label) | ((pl.col("control_no") > 0) & (pl.col("split") == validation.split.value))
+    sealed = (pl.col("exited_at") < end) & (pl.col("exited_at") < test.start) & label.is_not_null()
+    return broken(evidence.frame, labelled & sealed).select(*_KEY, "known_at", "exited_at", "split")
+
+
+def _unasked(evidence: Evidence) -> pl.DataFrame:
+    asked = _requests(evidence)
+    same = ("event_type", "symbol", "known_at", "split", "side")
+    known = evidence.frame.join(asked, on=_KEY, how="left", suffix="_asked")
+    return broken(known, pl.all_horizontal(pl.col(name) == pl.col(f"{name}_asked") for name in same)).select(_KEY)
+
+
+def _early(evidence: Evidence) -> pl.DataFrame:
+    entered = pl.col("entered_at") == pl.col("known_at") + pl.col("delay_bars") * BAR
+    held = pl.col("exited_at") >= pl.col("entered_at") + pl.col("hold_bars") * BAR
+    return broken(evidence.frame, entered & held).select(*_KEY, "known_at", "entered_at", "exited_at")
+
+
+def _unlike_bars(evidence: Evidence) -> pl.DataFrame:
+    opens = evidence.inputs["bars_um"].select("symbol", "open_at", "open")
+    priced = evidence.frame.join(
+        opens.rename({"open_at": "entered_at", "open": "open_in"}), on=["symbol", "entered_at"], how="left"
+    ).join(opens.rename({"open_at": "exited_at", "open": "open_out"}), on=["symbol", "exited_at"], how="left")
+    gross = (pl.col("open_out") / pl.col("open_in") - 1.0) * _BPS
+    holds = (
+        (pl.col("entry_price") == pl.col("open_in"))
+        & (pl.col("exit_price") == pl.col("open_out"))
+        & ((pl.col("gross_bps") - gross).abs() <= SUM_TOLERANCE_BPS)
+        & (pl.col("lowest_bps") <= 0)
+        & (pl.col("highest_bps") >= 0)
+    )
+    return broken(priced, holds).select(*_KEY, *_PRICES)
+
+
+def _worst_sum(evidence: Evidence) -> tuple[float, str]:
+    net = pl.col("gross_bps") - pl.col("funding_bps")
+    errors = evidence.frame.select(
+        days=(pl.col("accrual_bps").list.sum() - net).abs(),
+        shares=(pl.col("accrual_share").list.sum() - 1.0).abs(),
+        lengths=(pl.col("accrual_day").list.len().cast(pl.Int64) - pl.col("accrual_bps").list.len())
+        .abs()
+        .cast(pl.Float64),
+    )
+    if sum(errors.null_count().row(0)):
+        return float("nan"), "accruals or sums are missing"
+    worst = errors.max().row(0, named=True)
+    name = max(worst, key=lambda column: worst[column])
+    return worst[name], f"worst: {name}"
+
+
+def _wrong_funding(evidence: Evidence) -> pl.DataFrame:
+    frame = evidence.frame.sort(_KEY).gather_every(max(1, evidence.frame.height // _SAMPLE))
+    funding, bars = evidence.inputs["raw_um_funding"], evidence.inputs["bars_um"]
+    closes = bars.filter(pl.col("close").is_not_null()).select("symbol", "known_at", "close").sort("known_at")
+    priced = funding.sort("settled_at").join_asof(
+        closes, left_on="settled_at", right_on="known_at", by="symbol", strategy="backward", check_sortedness=False
+    )
+    paid = (
+        frame.select(*_KEY, "symbol", "entered_at", "exited_at", "entry_price", "funding_bps")
+        .join(priced.select("symbol", "settled_at", "funding_rate", "close"), on="symbol", how="left", nulls_equal=True)
+        .filter((pl.col("settled_at") > pl.col("entered_at")) & (pl.col("settled_at") <= pl.col("exited_at")))
+        .group_by(_KEY)
+        .agg(again=(pl.col("funding_rate") * pl.col("close") / pl.col("entry_price")).sum() * _BPS)
+    )
+    again = frame.join(paid, on=_KEY, how="left")
+    return broken(
+        again,
+        (pl.col("funding_bps") - pl.col("again").fill_null(0.0)).abs()
+        <= SUM_TOLERANCE_BPS * (1.0 + pl.col("again").fill_null(0.0).abs()),
+    ).select(*_KEY, "funding_bps", "again")
+
+
+def _unmeasured(evidence: Evidence) -> tuple[float, str]:
+    asked = _requests(evidence)
+    missing = asked.join(evidence.frame, on=_KEY, how="anti")
+    return missing.height / asked.height if asked.height else float(
+        "nan"
+    ), f"{missing.height} of {asked.height} missing"
+
+
+def _unknown_funding(evidence: Evidence) -> tuple[float, str]:
+    # a hold that has both its prices and is not in the table was lost to a missing settlement
+    asked = _requests(evidence)
+    entered = pl.col("known_at") + pl.col("delay_bars") * BAR
+    opens = evidence.inputs["bars_um"].filter(pl.col("open").is_not_null()).select("symbol", "open_at").sort("open_at")
+    priced = (
+        asked.with_columns(entered_at=entered, planned_at=entered + pl.col("hold_bars") * BAR)
+        .join(opens, left_on=["symbol", "entered_at"], right_on=["symbol", "open_at"], how="semi")
+        .sort("planned_at")
+        .join_asof(
+            opens, left_on="planned_at", right_on="open_at", by="symbol", strategy="forward", check_sortedness=False
+        )
+        .filter(pl.col("open_at") < pl.col("window_end"))
+    )
+    n_lost = priced.join(evidence.frame, on=_KEY, how="anti").height
+    return n_lost / asked.height if asked.height else float("nan"), f"{n_lost} of {asked.height} lost"
+
+
+def _requests(evidence: Evidence) -> pl.DataFrame:
+    return requests(evidence.inputs["event_candidates"], evidence.inputs["event_controls"], run=evidence.settings)
+
+
+def _nothing_asked(evidence: Evidence) -> bool:
+    return _requests(evidence).is_empty()
+
+
+GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
+    rows_gate(
+        "no_test_rows",
+        "Rows are of train or validation, labelled so, and exit inside their own split; test stays sealed.",
+        _unsealed,
+        fix="the split plan changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "asked_for",
+        "Every row answers to an accepted event or its control, with its symbol, side, time and split.",
+        _unasked,
+        fix="events or controls changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "entry_not_early",
+        "Entry is the bar at known_at + delay, exit not before entry + hold.",
+        _early,
+        fix="rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "prices_are_opens",
+        "Entry and exit prices are the bars' opens, gross follows from them, excursions enclose the entry.",
+        _unlike_bars,
+        fix="bars_um changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    limit_gate(
+        "accruals_add_up",
+        "Daily accruals sum to gross minus funding, shares to 1, lists have one length.",
+        _worst_sum,
+        limit=SUM_TOLERANCE_BPS,
+        unit="bps",
+        fix="rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "funding_recounted",
+        f"Funding of {_SAMPLE} rows, summed again settlement by settlement, is the stored one.",
+        _wrong_funding,
+        fix="raw_um_funding changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    limit_gate(
+        "funding_known",
+        "Hardly any outcome is lost because a settlement in its hold is missing.",
+        _unknown_funding,
+        limit=UNKNOWN_FUNDING_LIMIT,
+        unit="fraction",
+        fix="ingest the missing months of raw_um_funding",
+        may_be_empty=_nothing_asked,
+    ),
+    limit_gate(
+        "all_measured",
+        "Hardly any outcome that was asked for is missing (gap at the entry, exit beyond the split, funding unknown).",
+        _unmeasured,
+        limit=UNMEASURED_REMARK,
+        unit="fraction",
+        fix="look at the gaps of bars_um around the events",
+        severity=Severity.WARN,
+        may_be_empty=_nothing_asked,
+    ),
+)

@@ -1,0 +1,53 @@
+"""Every table's gates, static: the guard asks for exactly these, whatever definitions a process has loaded."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from backtest_assets.gates import (
+    bars,
+    blueprints,
+    context,
+    events,
+    features,
+    hypotheses,
+    outcomes,
+    promotions,
+    raw,
+    report,
+    run,
+    simulation,
+    walkforward,
+)
+from backtest_assets.gates.gate import Gate, contract_gate
+
+GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
+    name: (contract_gate(), *gates)
+    for name, gates in {
+        "raw_um_ohlcv": raw.GATES_RAW_UM_OHLCV,
+        "raw_um_funding": raw.GATES_RAW_UM_FUNDING,
+        "raw_spot_ohlcv": raw.GATES_RAW_SPOT_OHLCV,
+        "bars_um": bars.GATES_BARS_UM,
+        "bars_spot": bars.GATES_BARS_SPOT,
+        "research_run": run.GATES_RESEARCH_RUN,
+        "features": features.GATES_FEATURES,
+        "market_context": context.GATES_MARKET_CONTEXT,
+        "event_candidates": events.GATES_EVENT_CANDIDATES,
+        "event_controls": events.GATES_EVENT_CONTROLS,
+        "event_outcomes": outcomes.GATES_EVENT_OUTCOMES,
+        "hypotheses": hypotheses.GATES_HYPOTHESES,
+        "trial_ledger": hypotheses.GATES_TRIAL_LEDGER,
+        "research_checklist": hypotheses.GATES_RESEARCH_CHECKLIST,
+        "blueprints": blueprints.GATES_BLUEPRINTS,
+        "simulation_ledger": simulation.GATES_SIMULATION_LEDGER,
+        "trades": simulation.GATES_TRADES,
+        "backtest_metrics": simulation.GATES_BACKTEST_METRICS,
+        "walkforward_splits": walkforward.GATES_WALKFORWARD_SPLITS,
+        "walkforward_train": walkforward.GATES_WALKFORWARD_TRAIN,
+        "walkforward_validation": walkforward.GATES_WALKFORWARD_VALIDATION,
+        "walkforward_summary": walkforward.GATES_WALKFORWARD_SUMMARY,
+        "promotions": promotions.GATES_PROMOTIONS,
+        "walkforward_test": walkforward.GATES_WALKFORWARD_TEST,
+        "report": report.GATES_REPORT,
+    }.items()
+})  # fmt: skip

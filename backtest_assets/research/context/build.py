@@ -1,0 +1,71 @@
+"""The context table: one word per regime and bar; unknown is a word of its own."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.research.features.grid import SymbolGrid
+from backtest_assets.stats.arrays import FloatArray
+from backtest_assets.stats.rolling import rolling_quantile
+from backtest_assets.stats.scan import lagged
+from backtest_assets.tables.context import MARKET_CONTEXT
+
+_WINDOW: Final = 8_640  # 90 days of bars
+_LEAST: Final = 2_880  # a third of it
+_LOW, _HIGH = 1.0 / 3.0, 2.0 / 3.0
+_EU_FROM, _US_FROM = 8, 16  # UTC hours
+
+
+def build_context(features: pl.DataFrame) -> pl.DataFrame:
+    """Name the regimes of every bar.
+
+    Funding is negative (positive) strictly below (above) the lower (upper) third of its own trailing 90 days, so a rate
+    that stands still is neutral.
+
+    Args:
+        features: rows of `features`.
+
+    Returns:
+        One row per feature row in the columns of `tables/context.py`; `unknown` where an ingredient is null.
+
+    Raises:
+        TableError: if a symbol's rows leave out an instant of the grid.
+
+    Knows:
+        the row's own features; funding thirds end one bar before the row.
+    """
+    thirds = [
+        grid.frame.with_columns(_third(grid.values("funding_rate_8h"), q, name) for q, name in _THIRDS)
+        for grid in SymbolGrid.each(features, "features")
+    ]
+    if not thirds:
+        return MARKET_CONTEXT.empty()
+    rank, trend, rate = pl.col("rv_pct_2880"), pl.col("trend_ret_96"), pl.col("funding_rate_8h")
+    hour = pl.col("known_at").dt.hour()
+    named = pl.concat(thirds).select(
+        "symbol",
+        "open_at",
+        "known_at",
+        vol_regime=_word((rank <= _LOW, "low"), (rank <= _HIGH, "mid"), (rank > _HIGH, "high")),
+        bull_bear=_word((trend > 0, "bull"), (trend < 0, "bear")),
+        funding_regime=_word(
+            (pl.any_horizontal(pl.col("lower").is_null(), pl.col("upper").is_null(), rate.is_null()), "unknown"),
+            (rate < pl.col("lower"), "negative"),
+            (rate > pl.col("upper"), "positive"),
+            (pl.lit(value=True), "neutral"),
+        ),
+        session=_word((hour < _EU_FROM, "asia"), (hour < _US_FROM, "eu"), (hour >= _US_FROM, "us")),
+    )
+    return MARKET_CONTEXT.conform(named)
+
+
+_THIRDS: Final = ((_LOW, "lower"), (_HIGH, "upper"))
+
+
+def _third(rate: FloatArray, q: float, name: str) -> pl.Series:
+    return pl.Series(name, lagged(rolling_quantile(rate, _WINDOW, _LEAST, q)), nan_to_null=True)
+
+
+def _word(*cases: tuple[pl.Expr, str]) -> pl.Expr:
+    # the first true case names the bar; null is never true, so what is not known falls through to "unknown"
+    return pl.coalesce(*(pl.when(holds).then(pl.lit(word)) for holds, word in cases), pl.lit("unknown"))

@@ -1,0 +1,5 @@
+"""Events: what happened that a trader could have acted on, and quiet instants to compare with; what followed stays out.
+
+`definition` is the form of a family's parameters and of its candidates, `families/` holds one module per family,
+`detect` runs them all, `controls` matches each event with instants of its past.
+"""

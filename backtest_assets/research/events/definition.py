@@ -1,0 +1,121 @@
+"""The form of an event family: frozen parameters with a digest, and candidates with their fate; detection stays out."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import ClassVar, Final, Self
+
+import numpy as np
+import polars as pl
+
+from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.research.features.grid import SymbolGrid
+from backtest_assets.stats.arrays import FloatArray, IntArray
+from backtest_assets.stats.scan import accept_spaced
+from backtest_assets.tables.contract import INSTANT
+
+THRESHOLD_BARS: Final = 8_640
+"""Bars behind a trailing threshold: 90 days, as long as the run's warm-up."""
+THRESHOLD_LEAST: Final = 2_880
+"""Values that a trailing threshold needs: a third of its bars, 30 days."""
+LEAST_QUALITY: Final = 0.8
+"""Least share of real bars in the 30 days before an event: five lost days bias range and volatility too far."""
+
+_RATE_FACTOR: Final = {Variant.CENTRE: 1.0, Variant.RATE_MINUS: 0.9, Variant.RATE_PLUS: 1.1}
+_ID_LENGTH: Final = 16
+
+
+class Status(StrEnum):
+    """The fate of a candidate."""
+
+    ACCEPTED = "accepted"
+    COOLDOWN = "cooldown"
+    OUTSIDE_WINDOW = "outside_window"
+    LOW_QUALITY = "low_quality"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Parameters of a family; a subclass adds its own and its defaults.
+
+    Attributes:
+        rate: share of bars (or settlements) on which the trigger is beyond its trailing threshold.
+    """
+
+    event_type: ClassVar[EventType]
+    version: ClassVar[str]
+
+    rate: float
+
+    def at(self, variant: Variant) -> Self:
+        """Return the definition with the exceedance rate of a variant (R13)."""
+        return replace(self, rate=self.rate * _RATE_FACTOR[variant])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the parameters."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+    def event_id(self, symbol: str, onset_us: int) -> str:
+        """Return the content id of an event: it names the same event in every run and window."""
+        content = f"{self.event_type}|{self.version}|{self.digest}|{symbol}|{onset_us}"
+        return hashlib.sha256(content.encode()).hexdigest()[:_ID_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates of one symbol, ordered by `known_row`; all arrays are (n_candidates,).
+
+    Attributes:
+        onset_us: when each set in [us].
+        known_row: row whose close makes it known.
+        exit_row: row whose close ends it, `NEVER` if it has not ended.
+        free_row: first row that may make the next event of the symbol known; `NEVER` if not yet known.
+        side: +1, -1 or 0.
+        severity: how far beyond the trigger.
+        threshold: trailing threshold in force.
+    """
+
+    onset_us: IntArray
+    known_row: IntArray
+    exit_row: IntArray
+    free_row: IntArray
+    side: IntArray
+    severity: FloatArray
+    threshold: FloatArray
+
+    def frame(self, grid: SymbolGrid) -> pl.DataFrame:
+        """Return the candidates with quality and status; those of low quality block nobody.
+
+        Args:
+            grid: the symbol's features.
+
+        Raises:
+            ValueError: if the candidates are not ordered by `known_row`.
+        """
+        quality = grid.values("coverage_2880")[self.known_row]
+        good = np.flatnonzero(quality >= LEAST_QUALITY)
+        status = np.full(quality.size, Status.LOW_QUALITY.value, dtype=object)
+        accepted = accept_spaced(self.known_row[good], self.free_row[good])
+        status[good] = np.where(accepted, Status.ACCEPTED.value, Status.COOLDOWN.value)
+        known_us = grid.known_us
+        ended = self.exit_row < grid.height
+        exit_us = known_us[np.where(ended, self.exit_row, 0)]
+        return pl.DataFrame(
+            {
+                "symbol": pl.repeat(grid.symbol, quality.size, dtype=pl.String, eager=True),
+                "onset_at": _instants(self.onset_us),
+                "known_at": _instants(known_us[self.known_row]),
+                "exit_at": _instants(exit_us).set(pl.Series(~ended), None),
+                "side": pl.Series(self.side).cast(pl.Int8),
+                "severity": self.severity,
+                "threshold": self.threshold,
+                "quality": quality,
+                "status": pl.Series(status.tolist(), dtype=pl.String),
+            }
+        )
+
+
+def _instants(microseconds: IntArray) -> pl.Series:
+    return pl.Series(microseconds, dtype=pl.Int64).cast(INSTANT)

@@ -1,0 +1,1 @@
+"""One module per event family: parameters and `detect`; families do not know each other."""

@@ -1,0 +1,98 @@
+"""The P&L of every cell booked to the UTC days on which it accrued. Keep its test out (`inference`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from backtest_assets.domain.event import Variant
+from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
+from backtest_assets.domain.split import Split
+from backtest_assets.errors import TableError
+from backtest_assets.stats.clustered import day_matrix
+
+
+@dataclass(frozen=True, slots=True)
+class DaySums:
+    """Day sums of every (family, condition, hold) on one split, in the direction of `long` or `with_event`.
+
+    Attributes:
+        row_of: row of each (family, condition, hold).
+        sums: (n_rows, n_days) P&L net of funding and drift, before costs [bps of notional].
+        shares: (n_rows, n_days) part of the holds that fell on each day [trades].
+    """
+
+    row_of: Mapping[tuple[str, str, int], int]
+    sums: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+
+def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchRun, split: Split) -> DaySums:
+    """Book the centre trades of one split, entered without delay, to days.
+
+    Drift is booked by share of the hold. Costs are not booked here: a trade's cost is a constant, so it is booked by
+    share too; then it moves the mean and adds no scatter of its own, and a short is exactly a mirrored long.
+
+    Args:
+        trades: frame of `priced_trades`, in its order.
+        conditions: names of its condition columns.
+        run: gives families and window.
+        split: which split.
+
+    Returns:
+        One row per family, condition and hold of the grid; all 0 where nothing was traded.
+
+    Raises:
+        TableError: if a trade has no accrual or accrues outside its split.
+
+    Knows:
+        outcomes of the split.
+    """
+    window = run.splits[split]
+    cells = [(family.value, hold) for family in run.event_types for hold in HOLD_GRID_BARS]
+    index = pl.DataFrame(
+        [(family, hold, number) for number, (family, hold) in enumerate(cells)],
+        schema={"event_type": pl.String, "hold_bars": pl.Int32, "cell": pl.Int64},
+        orient="row",
+    )
+    booked = _accruals(trades.filter(pl.col("split") == split), index, first_day=window.start.date())
+    outside = booked.filter(~pl.col("day").is_between(0, window.n_days - 1).fill_null(value=False))
+    if not outside.is_empty():
+        message = (
+            f"table event_outcomes, run {run.run_id}: event {outside['event_id'][0]} has no accrual inside {split} "
+            f"{window.start:%Y-%m-%d}..{window.end:%Y-%m-%d}; measure the outcomes again with this run's settings"
+        )
+        raise TableError(message)
+    parts = [
+        booked.filter(pl.col(name)).select(
+            row=pl.col("cell") * len(conditions) + number, day="day", pnl="pnl", share="share"
+        )
+        for number, name in enumerate(conditions)
+    ]
+    entries = pl.concat(parts)
+    rows, days = entries["row"].to_numpy(), entries["day"].to_numpy()
+    size = len(cells) * len(conditions)
+    return DaySums(
+        {(f, name, h): i * len(conditions) + j for i, (f, h) in enumerate(cells) for j, name in enumerate(conditions)},
+        day_matrix(rows, days, entries["pnl"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
+        day_matrix(rows, days, entries["share"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
+    )
+
+
+def _accruals(trades: pl.DataFrame, index: pl.DataFrame, *, first_day: object) -> pl.DataFrame:
+    lists = ["accrual_day", "accrual_bps", "accrual_share"]
+    single = trades.filter(pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0)
+    share, day = pl.col("accrual_share"), (pl.col("accrual_day") - pl.lit(first_day)).dt.total_days()
+    return (
+        single.join(index, on=["event_type", "hold_bars"], how="inner", maintain_order="left")
+        .with_row_index("trade")
+        .explode(lists, empty_as_null=True, keep_nulls=True)
+        .with_columns(
+            # A settlement at the very exit may fall on a day of which nothing was held: it belongs to the last day held.
+            day=pl.when(share > 0).then(day).forward_fill().over("trade"),
+            pnl=pl.col("direction") * pl.col("accrual_bps") - pl.col("drift") * share,
+            share=share,
+        )
+    )

@@ -1,0 +1,90 @@
+"""What the means are worth: day-clustered t, the shared bootstrap, and the p-values of all tested hypotheses together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest_assets.research.hypotheses.days import DaySums
+from backtest_assets.research.hypotheses.rules import HypothesisRule
+from backtest_assets.stats.bootstrap import wild_day_bootstrap
+from backtest_assets.stats.clustered import ClusteredMean, accrual_t
+from backtest_assets.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, luckiest_null, romano_wolf
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The tested hypotheses of a run, judged together.
+
+    Attributes:
+        clustered: day-clustered means of the excess.
+        p_rw: (n_hypotheses,) Romano-Wolf adjusted p; 1 if unknown, as the others.
+        p_bh: (n_hypotheses,) Benjamini-Hochberg adjusted p.
+        p_by: (n_hypotheses,) Benjamini-Yekutieli adjusted p.
+        luckiest: mean over draws of the largest t of all hypotheses without an edge [standard errors].
+    """
+
+    clustered: ClusteredMean
+    p_rw: NDArray[np.float64]
+    p_bh: NDArray[np.float64]
+    p_by: NDArray[np.float64]
+    luckiest: float
+
+
+def clustered_means(rules: Sequence[HypothesisRule], sums: DaySums, *, cost_bps: float) -> ClusteredMean:
+    """Test each rule's excess over costs and drift against 0 on one split.
+
+    Args:
+        rules: hypotheses in the order of the result.
+        sums: day sums of the split.
+        cost_bps: cost of a round trip [bps of notional], booked by share of the hold.
+
+    Returns:
+        Means, errors, t and one-sided p, one per rule.
+
+    Knows:
+        outcomes of the split.
+    """
+    rows, signs = _rows(rules, sums), _signs(rules)
+    shares = sums.shares[rows]
+    return accrual_t(signs[:, np.newaxis] * sums.sums[rows] - cost_bps * shares, shares)
+
+
+def judge_together(
+    rules: Sequence[HypothesisRule], sums: DaySums, rng: np.random.Generator, *, cost_bps: float
+) -> Joint:
+    """Test all rules on train and adjust their p-values for one another.
+
+    Args:
+        rules: the eligible hypotheses of the run, at least one.
+        sums: day sums of train.
+        rng: source of the bootstrap's signs.
+        cost_bps: cost of a round trip [bps of notional].
+
+    Returns:
+        Means and adjusted p-values, one per rule. A rule and its mirror image share their draws with opposite sign.
+
+    Knows:
+        outcomes of train.
+    """
+    clustered = clustered_means(rules, sums, cost_bps=cost_bps)
+    rows, column_of = np.unique(_rows(rules, sums), return_inverse=True)
+    unsigned = accrual_t(sums.sums[rows], sums.shares[rows])
+    draws = wild_day_bootstrap(unsigned.residuals.T, sums.shares[rows].T, rng)
+    t_star = draws[:, column_of] * _signs(rules).astype(np.float32)
+    return Joint(
+        clustered,
+        romano_wolf(clustered.t, t_star, n_days=sums.sums.shape[1]),
+        benjamini_hochberg(clustered.p),
+        benjamini_yekutieli(clustered.p),
+        luckiest_null(t_star),
+    )
+
+
+def _rows(rules: Sequence[HypothesisRule], sums: DaySums) -> NDArray[np.int64]:
+    return np.array([sums.row_of[rule.base] for rule in rules], dtype=np.int64)
+
+
+def _signs(rules: Sequence[HypothesisRule]) -> NDArray[np.float64]:
+    return np.array([rule.sign for rule in rules], dtype=np.float64)

@@ -1,0 +1,213 @@
+"""The study of a run: every declared hypothesis with its evidence and its verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import Split
+from backtest_assets.research.hypotheses.cells import Cell, CellKey, measure_cells
+from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, STRESS_FACTOR, status_columns, verdict_columns
+from backtest_assets.research.hypotheses.days import DaySums, book_days
+from backtest_assets.research.hypotheses.inference import Joint, clustered_means, judge_together
+from backtest_assets.research.hypotheses.robustness import RuleCells
+from backtest_assets.research.hypotheses.rules import HypothesisRule, declared_rules, definitions_of
+from backtest_assets.research.hypotheses.trades import (
+    asked_events,
+    control_means,
+    priced_trades,
+    run_conditions,
+    train_drift,
+)
+from backtest_assets.stats.clustered import ClusteredMean
+from backtest_assets.stats.dependence import EffectiveSampleSize, effective_sample_size
+from backtest_assets.tables.hypotheses import HYPOTHESES
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    run: ResearchRun
+    rules: tuple[HypothesisRule, ...]
+    definitions: Mapping[EventType, str]
+    trades: pl.DataFrame
+    cells: Mapping[CellKey, Cell]
+    controls: Mapping[tuple[str, int], float]
+    n_run: Mapping[tuple[str, str], int]
+    train: DaySums
+    validation: DaySums
+
+
+def score_hypotheses(
+    outcomes: pl.DataFrame, events: pl.DataFrame, context: pl.DataFrame, bars: pl.DataFrame, *, run: ResearchRun
+) -> pl.DataFrame:
+    """Test every declared hypothesis of a run on train and confirm it on validation.
+
+    Args:
+        outcomes: table event_outcomes.
+        events: table event_candidates.
+        context: table market_context.
+        bars: table bars_um; gives each symbol's drift on train.
+        run: gives families, grids, costs, limits and the seed of the bootstrap.
+
+    Returns:
+        Table hypotheses, one row per declared hypothesis. Statistics are null where a hypothesis has too few events or
+        days to be tested, or where a number is unknown.
+
+    Raises:
+        TableError: if the tables do not belong together (see `trades`, `days`, `rules`).
+
+    Knows:
+        outcomes of train and validation; of test only how many events there are.
+    """
+    study = _prepare(outcomes, events, context, bars, run=run)
+    counts = [_counts(study, rule) for rule in study.rules]
+    eligible = [rule for rule, count in zip(study.rules, counts, strict=True) if count["is_eligible"]]
+    rows = dict(zip(study.rules, counts, strict=True))
+    if eligible:
+        cost, rng = run.cost.round_trip_bps, np.random.default_rng(run.seed)
+        joint = judge_together(eligible, study.train, rng, cost_bps=cost)
+        confirmation = clustered_means(eligible, study.validation, cost_bps=cost)
+        samples = _effective_sizes(study, eligible)
+        for number, rule in enumerate(eligible):
+            evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base])
+            net = RuleCells(rule, study.cells, cost).train_net
+            rows[rule] |= evidence | _significance(joint, confirmation, number, net=net, k=run.phase2_multiplicity_k)
+    schema = _raw_schema()
+    blank = _blank(schema)
+    raw = pl.DataFrame([blank | row for row in rows.values()], schema=schema)
+    known = raw.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(**verdict_columns(run))
+    return HYPOTHESES.conform(known.with_columns(**status_columns()))
+
+
+def _prepare(
+    outcomes: pl.DataFrame, events: pl.DataFrame, context: pl.DataFrame, bars: pl.DataFrame, *, run: ResearchRun
+) -> _Study:
+    names = run_conditions(run)
+    asked = asked_events(events, context, run=run)
+    trades = priced_trades(outcomes, asked, train_drift(bars, run=run), run=run)
+    centre = asked.filter(pl.col("variant") == Variant.CENTRE)
+    counted = centre.group_by("event_type", maintain_order=True).agg(pl.col(names).sum()).unpivot(index="event_type")
+    return _Study(
+        run,
+        declared_rules(run),
+        definitions_of(events, run),
+        trades,
+        measure_cells(trades, names),
+        control_means(outcomes, run=run),
+        {(family, name): count for family, name, count in counted.iter_rows()},
+        book_days(trades, names, run=run, split=Split.TRAIN),
+        book_days(trades, names, run=run, split=Split.VALIDATION),
+    )
+
+
+def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
+    """Return what a hypothesis is and whether it can be tested, from counts alone."""
+    own = RuleCells(rule, study.cells, study.run.cost.round_trip_bps)
+    counts: dict[str, int] = {}
+    for split, sums in ((Split.TRAIN, study.train), (Split.VALIDATION, study.validation)):
+        counts[f"n_{split}"] = own.cell(split).n
+        counts[f"n_days_{split}"] = int(np.count_nonzero(sums.shares[sums.row_of[rule.base]]))
+    return {
+        "hypothesis_id": rule.id(study.definitions[rule.event_type]),
+        "event_type": rule.event_type.value,
+        "condition": rule.condition.name,
+        "side_rule": rule.side_rule.value,
+        "delay_bars": rule.delay_bars,
+        "hold_bars": rule.hold_bars,
+        "n_run": study.n_run.get((rule.event_type.value, rule.condition.name), 0),
+        "is_eligible": all(counts[name] >= least for name, least in ELIGIBILITY.items()),
+        **counts,
+    }
+
+
+def _evidence(study: _Study, rule: HypothesisRule, *, n_run: int, ess: EffectiveSampleSize) -> dict[str, Value]:
+    """Return a tested hypothesis' numbers that need no other hypothesis."""
+    cost = study.run.cost.round_trip_bps
+    own = RuleCells(rule, study.cells, cost)
+    train = own.cell(Split.TRAIN)
+    gross, control = rule.sign * train.gross, study.controls.get((rule.event_type.value, rule.hold_bars), math.nan)
+    delays, delay_means = own.delays(study.run)
+    curvature, curvature_means = own.curvature()
+    excursions = (train.adverse, train.favourable)[:: rule.sign]
+    return {
+        "gross_mean_train_bps": gross,
+        "net_mean_train_bps": own.train_net,
+        "net_mean_validation_bps": own.net(own.cell(Split.VALIDATION)),
+        "stressed_mean_train_bps": replace(own, cost_bps=STRESS_FACTOR * cost).net(train),
+        "cost_ratio_train": cost / gross if gross > 0 else math.nan,
+        "control_net_mean_train_bps": rule.sign * control - cost,
+        "ess_train": ess.ess,
+        "ess_run": n_run * ess.ess / train.n,
+        "is_ess_lag_significant": ess.is_cut_short,
+        "delay_positive_ratio": delays.positive_ratio,
+        "delay_robustness_score": delays.score,
+        "delay_means_json": delay_means,
+        "curvature_penalty": curvature.penalty,
+        "n_positive_neighbours": curvature.n_positive,
+        "curvature_means_json": curvature_means,
+        "adverse_q95_train_bps": excursions[0],
+        "favourable_q95_train_bps": excursions[1],
+    }
+
+
+def _significance(joint: Joint, confirmation: ClusteredMean, number: int, *, net: float, k: float) -> dict[str, Value]:
+    """Return a tested hypothesis' numbers that depend on all the others."""
+    train = joint.clustered
+    penalty = k * float(train.standard_error[number]) * joint.luckiest
+    return {
+        "excess_mean_train_bps": float(train.mean[number]),
+        "se_train_bps": float(train.standard_error[number]),
+        "t_train": float(train.t[number]),
+        "p_train": float(train.p[number]),
+        "p_rw": float(joint.p_rw[number]),
+        "p_bh": float(joint.p_bh[number]),
+        "p_by": float(joint.p_by[number]),
+        "multiplicity_penalty_bps": penalty,
+        "expectancy_after_multiplicity_bps": net - penalty,
+        "excess_mean_validation_bps": float(confirmation.mean[number]),
+        "t_validation": float(confirmation.t[number]),
+        "p_validation": float(confirmation.p[number]),
+    }
+
+
+def _effective_sizes(
+    study: _Study, eligible: Sequence[HypothesisRule]
+) -> dict[tuple[str, str, int], EffectiveSampleSize]:
+    """Return the effective sample size of every base on train; a sign or a constant cost does not change it."""
+    train = study.trades.filter(
+        pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0, pl.col("split") == Split.TRAIN
+    )
+    sizes: dict[tuple[str, str, int], EffectiveSampleSize] = {}
+    for family, condition, hold in sorted({rule.base for rule in eligible}):
+        own = train.filter(pl.col("event_type") == family, pl.col("hold_bars") == hold, pl.col(condition))
+        excess = (own["pnl"] - own["drift"]).to_numpy()
+        sizes[family, condition, hold] = effective_sample_size(excess, study.run.phase2_ess_max_lag)
+    return sizes
+
+
+def _raw_schema() -> pl.Schema:
+    made_later = {"status", "fail_reasons"}
+    return pl.Schema(
+        {
+            name: dtype
+            for name, dtype in HYPOTHESES.schema.items()
+            if name not in made_later and not name.startswith("gate_")
+        }
+    )
+
+
+def _blank(schema: pl.Schema) -> dict[str, Value]:
+    """Return the row of a hypothesis that was not tested."""
+    shown: dict[str, Value] = {
+        "is_ess_lag_significant": False,
+        "delay_means_json": "{}",
+        "n_positive_neighbours": 0,
+        "curvature_means_json": "{}",
+    }
+    return dict.fromkeys(schema) | shown

@@ -1,0 +1,1 @@
+"""What happened after events and controls: the one room that looks ahead, closed to all but hypotheses and gates."""

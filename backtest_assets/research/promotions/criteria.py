@@ -1,0 +1,121 @@
+"""Every promotion gate, once: what is measured, against which limit, and why; applying them stays out."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from backtest_assets.domain.run import ResearchRun
+
+Comparator = Literal["<=", ">=", ">"]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One promotion gate; the worse of train and validation must keep it.
+
+    Attributes:
+        gate: name of the gate.
+        metric: metric of table walkforward_summary that is judged.
+        comparator: how observed is held against the limit.
+        limit: name of the run's setting, or a number where no setting exists.
+        unit: unit of both.
+        rule: the users' rule.
+        reason: why the gate exists, one sentence.
+    """
+
+    gate: str
+    metric: str
+    comparator: Comparator
+    limit: str | float
+    unit: str
+    rule: str
+    reason: str
+
+    def limit_for(self, run: ResearchRun) -> float:
+        """Return the limit in force for a run."""
+        return float(getattr(run, self.limit)) if isinstance(self.limit, str) else self.limit
+
+    def worst(self, train: float, validation: float) -> float:
+        """Return the value that is harder to pass with."""
+        return max(train, validation) if self.comparator == "<=" else min(train, validation)
+
+    def holds(self, observed: float, limit: float) -> bool:
+        """Hold an observation against the limit; NaN never holds."""
+        if self.comparator == "<=":
+            return observed <= limit
+        return observed >= limit if self.comparator == ">=" else observed > limit
+
+    def margin(self, observed: float, limit: float) -> float:
+        """Return the distance to the limit, positive on the passing side."""
+        return limit - observed if self.comparator == "<=" else observed - limit
+
+
+MIN_TRADES: Final = 10.0
+"""Least trades on train and on validation: the validation minimum of a hypothesis, so that nothing is judged on less than
+it was found with [trades]."""
+
+CRITERIA: Final = (
+    Criterion(
+        "evidence",
+        "n_trades",
+        ">=",
+        MIN_TRADES,
+        "trades",
+        "R91-R93",
+        "a blueprint that hardly trades on train or validation has shown nothing",
+    ),
+    Criterion(
+        "stressed_net",
+        "stressed_net",
+        ">",
+        0.0,
+        "fraction of equity",
+        "R59",
+        "an edge that twice the costs destroy is an assumption about costs",
+    ),
+    Criterion(
+        "cost_ratio",
+        "cost_ratio",
+        "<=",
+        "promotion_max_cost_ratio_train_validation",
+        "cost per gross profit",
+        "R99",
+        "where costs eat most of the gross profit a small change in them decides; no gross profit never passes",
+    ),
+    Criterion(
+        "regime_share",
+        "max_regime_share",
+        "<=",
+        "promotion_regime_max_share",
+        "fraction of |net|",
+        "R43, R46, R94",
+        "profit from one volatility regime ends with the regime",
+    ),
+    Criterion(
+        "loss_cluster_len",
+        "max_loss_cluster_len",
+        "<=",
+        "promotion_max_loss_cluster_len",
+        "trading days",
+        "R30, R96",
+        "nobody keeps trading through a longer run of losing days",
+    ),
+    Criterion(
+        "cluster_loss_concentration",
+        "cluster_loss_concentration",
+        "<=",
+        "promotion_max_cluster_loss_concentration",
+        "fraction of losses",
+        "R31, R97",
+        "losses that come in few clusters are larger than the sample shows",
+    ),
+    Criterion(
+        "tail_conditional_drawdown",
+        "tail_conditional_drawdown",
+        ">=",
+        "promotion_min_tail_conditional_drawdown_95",
+        "fraction of unit capital",
+        "R32, R98",
+        "the mean of the worst drawdowns on unit capital must be bearable, whatever the position size",
+    ),
+)
+"""All must hold on train and on validation; test is never asked."""

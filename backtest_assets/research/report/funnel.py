@@ -1,0 +1,105 @@
+"""The way from events to promotions with the reason for every loss; who survives is decided by earlier stages."""
+
+import polars as pl
+
+from backtest_assets.domain.event import Variant
+from backtest_assets.research.report.inputs import Execution, ReportInputs
+from backtest_assets.research.report.row import Row
+from backtest_assets.research.report.words import plain
+
+_NAMED = 4
+"""Reasons named per loss; the rest are summed."""
+
+
+def funnel_rows(inputs: ReportInputs) -> tuple[Row, ...]:
+    """Count what is left after every stop, and why the rest was lost on the way there.
+
+    Args:
+        inputs: the run's frames.
+
+    Returns:
+        One row per stop, in order; its text is the loss against the stop before.
+
+    Knows:
+        counts of the whole run, test events included; no outcome of test.
+    """
+    candidates = inputs.event_candidates.filter(pl.col("variant") == Variant.CENTRE)
+    accepted = candidates.filter(pl.col("status") == "accepted")
+    return (
+        _stop("events_detected", candidates, "events", "Every time a family's trigger set in."),
+        _stop("events_accepted", accepted, "events", _losses(candidates, accepted, "event_id", "status")),
+        *_hypothesis_stops(inputs.hypotheses),
+        *_blueprint_stops(inputs.blueprints, inputs.execution),
+    )
+
+
+def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
+    eligible = hypotheses.filter(pl.col("is_eligible"))
+    surviving = eligible.filter(pl.col("gate_multiplicity"))
+    validated = surviving.filter(pl.col("gate_validation"))
+    selected = hypotheses.filter(pl.col("status") == "selected")
+    return (
+        _stop(
+            "hypotheses", hypotheses, "hypotheses", "Families x conditions x sides x holds, declared before any result."
+        ),
+        _stop("eligible", eligible, "hypotheses", _lost(hypotheses, eligible, "too few events or days to be tested")),
+        _stop(
+            "multiplicity_survivors",
+            surviving,
+            "hypotheses",
+            _lost(eligible, surviving, "no better than the luckiest of so many tries"),
+        ),
+        _stop(
+            "validated", validated, "hypotheses", _lost(surviving, validated, "not confirmed on the validation window")
+        ),
+        _stop("selected", selected, "hypotheses", _losses(validated, selected, "hypothesis_id", "fail_reasons")),
+    )
+
+
+def _blueprint_stops(blueprints: pl.DataFrame, execution: Execution | None) -> tuple[Row, ...]:
+    if execution is None:
+        return (Row("funnel", "blueprints", "Not compiled: the checklist did not say PROMOTE."),)
+    executed = blueprints.filter(pl.col("is_executed"))
+    failed = execution.promotions.filter(~pl.col("is_passed"))
+    promoted = executed.filter(
+        pl.col("blueprint_id").is_in(
+            execution.promotions.filter(pl.col("is_promoted"))["blueprint_id"].unique().to_list()
+        )
+    )
+    reasons = _histogram(failed["gate"])
+    return (
+        _stop(
+            "blueprints",
+            blueprints,
+            "blueprints",
+            "At most so many per family as the settings allow; twins are merged.",
+        ),
+        _stop(
+            "executed",
+            executed,
+            "blueprints",
+            _lost(blueprints, executed, "beyond blueprints_top_k or the family filter"),
+        ),
+        _stop("promoted", promoted, "blueprints", _lost(executed, promoted, f"failed gates: {reasons}")),
+    )
+
+
+def _stop(item: str, left: pl.DataFrame, unit: str, text: str) -> Row:
+    return Row("funnel", item, text, left.height, unit)
+
+
+def _lost(before: pl.DataFrame, after: pl.DataFrame, why: str) -> str:
+    n_lost = before.height - after.height
+    return f"{n_lost:,} lost: {why}." if n_lost else "None lost."
+
+
+def _losses(before: pl.DataFrame, after: pl.DataFrame, key: str, reason: str) -> str:
+    lost = before.join(after, on=key, how="anti")
+    return _lost(before, after, _histogram(lost[reason].str.split(",").explode()))
+
+
+def _histogram(reasons: pl.Series) -> str:
+    counts = reasons.rename("reason").value_counts(name="n").sort("n", "reason", descending=[True, False]).rows()
+    named = [f"{plain(str(reason))} {n:,}" for reason, n in counts[:_NAMED]]
+    rest = sum(n for _, n in counts[_NAMED:])
+    return ", ".join([*named, *([f"others {rest:,}"] if rest else [])])

@@ -1,0 +1,251 @@
+"""What the executed blueprints earned, split by split: sums of trades and the published metrics, laid side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Final
+
+import numpy as np
+import polars as pl
+from scipy.special import stdtrit
+
+from backtest_assets.domain.cost import BPS
+from backtest_assets.domain.split import Split
+from backtest_assets.research.report.inputs import Execution
+from backtest_assets.research.report.row import Grid, Line, Row
+from backtest_assets.research.report.verdict import Judgement
+from backtest_assets.research.report.words import metric_label, number_text
+from backtest_assets.tables.simulation import SIMULATION_LEDGER, TRADES
+
+PORTFOLIO: Final = "portfolio"
+MIN_DAYS_FOR_INTERVAL: Final = 10
+"""Trading days below which no confidence interval is given; a t with fewer clusters is not to be believed."""
+
+_FIRST: Final = ("n_trades", "net", "gross", "cost", "fees", "slippage", "funding", "stressed_net")
+PARTS: Final = (
+    ("gross_pnl", "Gross P&L"),
+    ("fee", "Fees"),
+    ("slippage", "Slippage"),
+    ("funding_pnl", "Funding"),
+    ("net_pnl", "Net P&L"),
+)
+
+
+def expectancy_grid(execution: Execution, judgement: Judgement) -> Grid:
+    """Lay mean net result per trade of train, validation and test side by side.
+
+    Args:
+        execution: the frames of the execution.
+        judgement: names the promoted and the executed blueprints.
+
+    Returns:
+        One line per scope: the promoted together (if any), the portfolio of all executed, every executed blueprint.
+        Expectancy [bps of notional per trade]; the test's 95 % interval is clustered by exit day, unknown below
+        `MIN_DAYS_FOR_INTERVAL` days.
+
+    Knows:
+        all trades, test included.
+    """
+    scopes = [
+        *([("promoted", "Promoted together", judgement.promoted)] if judgement.promoted else []),
+        (PORTFOLIO, "All executed together", judgement.executed),
+        *((name, name, (name,)) for name in judgement.executed),
+    ]
+    lines = tuple(
+        Line(label, _expectancy_cells(scope, execution.trades, ids), scope == "promoted" or scope in judgement.promoted)
+        for scope, label, ids in scopes
+    )
+    return Grid(("", "Train", "Validation", "Test", "Test, 95 % from", "to", "Test trades", "Test net P&L"), lines)
+
+
+def read_test(expectancy: Grid) -> Row | None:
+    """Say whether the test window agrees with the promotion; None where nothing was promoted.
+
+    Args:
+        expectancy: what `expectancy_grid` gave.
+
+    Returns:
+        Passed only if the whole 95 % interval of the promoted's test expectancy lies above zero.
+
+    Knows:
+        all trades, test included.
+    """
+    found = {
+        row.item.removeprefix("promoted/test/"): row
+        for row in expectancy.rows()
+        if row.item.startswith("promoted/test/")
+    }
+    if not found:
+        return None
+    mean, low, high = (found[name].observed for name in ("expectancy", "expectancy_low", "expectancy_high"))
+    n = number_text(found["n_trades"].observed, "trades")
+    if mean is None:
+        return Row(
+            "verdict", "test_reading", "The promoted blueprints made no trade in the test window: it says nothing."
+        )
+    earned = f"In the test window the promoted made {number_text(mean, 'bps')} per trade over {n} trades"
+    if low is None or high is None:
+        words = f"{earned}, on too few days to tell an edge from luck."
+    else:
+        meaning = (
+            "the test agrees"
+            if low > 0
+            else "the test contradicts the promotion"
+            if high < 0
+            else "the test alone cannot tell an edge from luck"
+        )
+        words = f"{earned} (95 % interval {number_text(low, 'bps')} to {number_text(high, 'bps')}): {meaning}."
+    return Row(
+        "verdict", "test_reading", words, mean, "bps per trade", ">", 0.0, low, is_passed=low is not None and low > 0
+    )
+
+
+def _expectancy_cells(scope: str, trades: pl.DataFrame, ids: Sequence[str]) -> tuple[Row, ...]:
+    chosen = trades.filter(pl.col("blueprint_id").is_in(ids))
+    means = {split: _clustered(chosen.filter(pl.col("split") == split)) for split in Split}
+    test = chosen.filter(pl.col("split") == Split.TEST)
+    low, high = means[Split.TEST][1:]
+
+    def row(item: str, value: float | None, unit: str) -> Row:
+        return Row("expectancy", f"{scope}/{item}", observed=value, unit=unit)
+
+    return (
+        *(row(f"{split}/expectancy", means[split][0], "bps per trade") for split in Split),
+        row("test/expectancy_low", low, "bps per trade"),
+        row("test/expectancy_high", high, "bps per trade"),
+        row("test/n_trades", test.height, "trades"),
+        row("test/net_pnl", math.fsum(test["net_pnl"]), "fraction of equity"),
+    )
+
+
+def _clustered(trades: pl.DataFrame) -> tuple[float | None, float | None, float | None]:
+    """Return the mean net result per trade and its 95 % interval [bps], trades of one exit day being one cluster."""
+    if trades.is_empty():
+        return None, None, None
+    own = trades.sort(TRADES.key)
+    results = (own["net_pnl"] / own["exposure"] / BPS).to_numpy()
+    _, day = np.unique(own["exited_at"].dt.date().to_numpy(), return_inverse=True)
+    mean = math.fsum(results) / results.size
+    sums = np.bincount(day, weights=results - mean)
+    if sums.size < MIN_DAYS_FOR_INTERVAL:
+        return mean, None, None
+    error = math.sqrt(math.fsum(sums**2) * sums.size / (sums.size - 1)) / results.size
+    half = float(stdtrit(sums.size - 1, 0.975)) * error
+    return mean, mean - half, mean + half
+
+
+def walkforward_grid(execution: Execution) -> Grid:
+    """Lay the portfolio's published metrics of train, validation and test side by side.
+
+    Knows:
+        the walk-forward tables, test included.
+    """
+    metrics = pl.concat(
+        [
+            execution.walkforward_summary.select("split", "blueprint_id", "metric", "value", "unit"),
+            execution.walkforward_test.select(
+                pl.lit(Split.TEST.value).alias("split"), "blueprint_id", "metric", "value", "unit"
+            ),
+        ]
+    ).filter(pl.col("blueprint_id") == PORTFOLIO)
+    return _metric_grid(metrics, "walkforward", tuple(Split))
+
+
+def performance_grid(execution: Execution) -> Grid:
+    """Lay the portfolio's backtest metrics side by side; the test window is sealed to them.
+
+    Knows:
+        the backtest metrics: nothing of the test window.
+    """
+    metrics = execution.backtest_metrics.filter(pl.col("scope") == PORTFOLIO)
+    return _metric_grid(metrics, "performance", (Split.TRAIN, Split.VALIDATION, "discovery"))
+
+
+def _metric_grid(metrics: pl.DataFrame, section: str, splits: Sequence[str]) -> Grid:
+    found = {(row["split"], row["metric"]): row for row in metrics.to_dicts()}
+    names = sorted({name for _, name in found}, key=lambda name: (_rank(name), name))
+    cells = {
+        (split, name): Row(
+            section,
+            f"{PORTFOLIO}/{split}/{name}",
+            observed=found[split, name]["value"],
+            unit=found[split, name]["unit"],
+        )
+        for split, name in product(splits, names)
+        if (split, name) in found
+    }
+    lines = tuple(Line(metric_label(name), tuple(cells.get((split, name), "") for split in splits)) for name in names)
+    return Grid(("", *(split.capitalize() for split in splits)), lines)
+
+
+def _rank(metric: str) -> int:
+    return _FIRST.index(metric) if metric in _FIRST else len(_FIRST)
+
+
+def costs_grid(execution: Execution) -> Grid:
+    """Split the net P&L of all executed blueprints into what it is made of.
+
+    Returns:
+        One line per part, one column per split and their total [fraction of equity, sums of the trades].
+
+    Knows:
+        all trades, test included.
+    """
+    splits = ("train", "validation", "test", "purged", "total")
+    sums = {split: part_sums(execution, split) for split in splits}
+    lines = tuple(
+        Line(
+            label,
+            tuple(
+                Row("costs", f"{split}/{name}", observed=sums[split][name], unit="fraction of equity")
+                for split in splits
+            ),
+            is_marked=name == "net_pnl",
+        )
+        for name, label in PARTS
+    )
+    return Grid(("", *(split.capitalize() for split in splits)), lines)
+
+
+def part_sums(execution: Execution, split: str) -> Mapping[str, float]:
+    """Sum what net P&L is made of over one split or in `total`; costs count negative.
+
+    Returns:
+        The parts by column name [fraction of equity], exactly rounded, so that neither order nor threads change them.
+
+    Knows:
+        all trades, test included.
+    """
+    own = execution.trades.filter((pl.col("split") == split) | (split == "total"))
+    return {name: (-1.0 if name in {"fee", "slippage"} else 1.0) * math.fsum(own[name]) + 0.0 for name, _ in PARTS}
+
+
+def equity_frame(execution: Execution) -> pl.DataFrame:
+    """Return equity and drawdown of all executed blueprints together, compounded bar by bar; ruin is for good.
+
+    Returns:
+        One row per bar with exposure: `open_at`, `net_pnl` [fraction of equity], `equity` [1 at the start],
+        `drawdown` [fraction, <= 0].
+
+    Knows:
+        the whole ledger, test included.
+    """
+    ledger = execution.simulation_ledger.sort(SIMULATION_LEDGER.key)
+    bars = ledger.group_by("open_at", maintain_order=True).agg(pl.col("net_pnl").sum())
+    growth = pl.max_horizontal(1.0 + pl.col("net_pnl"), 0.0)
+    equity = bars.with_columns(growth.cum_prod().alias("equity"))
+    peak = pl.max_horizontal(pl.col("equity").cum_max(), pl.lit(1.0))
+    return equity.with_columns((pl.col("equity") / peak - 1.0).alias("drawdown"))
+
+
+def equity_rows(equity: pl.DataFrame) -> tuple[Row, ...]:
+    """Return where equity ended and how far it fell, over the whole run.
+
+    Knows:
+        the whole ledger, test included.
+    """
+    last, lowest = equity.select(pl.col("equity").last(), pl.col("drawdown").min()).row(0)
+    return (
+        Row("performance", "equity/ending_equity", "1 is the start.", last, "times the start"),
+        Row("performance", "equity/max_drawdown", "From the highest equity before.", lowest, "fraction"),
+    )

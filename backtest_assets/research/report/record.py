@@ -1,0 +1,166 @@
+"""What the run was set to and made from: candidates, rules, splits, settings, lineage; all of it is only listed here."""
+
+import polars as pl
+
+from backtest_assets.domain.blueprint import blueprint_from_json
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.errors import RefusedError
+from backtest_assets.research.report.inputs import ReportInputs
+from backtest_assets.research.report.row import Grid, Line, Row
+from backtest_assets.research.report.verdict import Judgement
+from backtest_assets.research.report.words import hypothesis_label, plain, rule_words
+
+TOP = 12
+"""Best hypotheses listed beside the selected ones; the table `hypotheses` has them all."""
+
+_EVIDENCE = (
+    ("n_train", "Events", "events"),
+    ("n_days_train", "Days", "days"),
+    ("net_mean_train_bps", "Net mean", "bps per event"),
+    ("t_train", "t", "1"),
+    ("p_rw", "Adjusted p", "probability"),
+    ("net_mean_validation_bps", "Net mean, validation", "bps per event"),
+    ("p_validation", "p, validation", "probability"),
+)
+
+
+def hypotheses_grid(inputs: ReportInputs) -> Grid:
+    """List the best hypotheses by train t, and every selected one, with the first gate each failed.
+
+    Knows:
+        train and validation evidence.
+    """
+    ranked = inputs.hypotheses.sort("t_train", "hypothesis_id", descending=[True, False], nulls_last=True)
+    shown = ranked.with_row_index("rank").filter((pl.col("rank") < TOP) | (pl.col("status") == "selected"))
+    lines = tuple(
+        Line(
+            hypothesis_label(row["event_type"], row["condition"], row["side_rule"], row["hold_bars"]),
+            (
+                *(
+                    Row("hypotheses", f"{row['hypothesis_id']}/{name}", observed=row[name], unit=unit)
+                    for name, _, unit in _EVIDENCE
+                ),
+                Row("hypotheses", f"{row['hypothesis_id']}/status", _fate(row["status"], row["fail_reasons"])),
+            ),
+            is_marked=row["status"] == "selected",
+        )
+        for row in shown.to_dicts()
+    )
+    return Grid(("Hypothesis", *(head for _, head, _ in _EVIDENCE), "Fate"), lines)
+
+
+def _fate(status: str, fail_reasons: str) -> str:
+    reasons = fail_reasons.split(",")
+    more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return plain(status) if not fail_reasons else f"{plain(status)}: {plain(reasons[0].removeprefix('gate_'))}{more}"
+
+
+def blueprint_rows(inputs: ReportInputs, judgement: Judgement) -> tuple[Row, ...]:
+    """Return every executed blueprint as a rule in words, the promoted first.
+
+    Raises:
+        SettingsError: if a blueprint's JSON cannot be obeyed.
+
+    Knows:
+        the blueprints, fitted on train, and what was promoted.
+    """
+    executed = inputs.blueprints.filter(pl.col("is_executed")).sort("rank").to_dicts() if judgement.executed else []
+    rows = [
+        Row(
+            "blueprints",
+            row["blueprint_id"],
+            rule_words(blueprint_from_json(row["spec_json"])),
+            is_passed=row["blueprint_id"] in judgement.promoted,
+        )
+        for row in executed
+    ]
+    return tuple(sorted(rows, key=lambda row: not row.is_passed))
+
+
+def trial_rows(inputs: ReportInputs) -> tuple[Row, ...]:
+    """Count every test ever made by the run, by kind.
+
+    Knows:
+        the trial ledger.
+    """
+    kinds = inputs.trial_ledger.group_by("kind").agg(pl.len().alias("n")).sort("kind").rows()
+    return (
+        Row("hypotheses", "trials", "Tests ever made by this run", inputs.trial_ledger.height, "trials"),
+        *(Row("hypotheses", f"trials/{kind}", f"of kind {kind}", n, "trials") for kind, n in kinds),
+    )
+
+
+def splits_grid(inputs: ReportInputs, *, run: ResearchRun) -> Grid:
+    """Lay out the run's split plan.
+
+    Raises:
+        RefusedError: if the published plan is not the plan of the settings.
+
+    Knows:
+        the calendar only.
+    """
+    plan = [(w.split.value, w.start, w.last_entry, w.end, w.n_days) for w in run.splits.windows]
+    if inputs.execution is not None:
+        published = inputs.execution.walkforward_splits.select("split", "start_at", "last_entry_at", "end_at", "n_days")
+        if published.sort("start_at").rows() != plan:
+            message = (
+                "report: walkforward_splits is not the split plan of the run's settings; rebuild walkforward_splits"
+            )
+            raise RefusedError(message)
+    lines = tuple(
+        Line(
+            split.capitalize(),
+            (
+                *(
+                    Row("splits", f"{split}/{name}", f"{instant:%Y-%m-%d %H:%M}")
+                    for name, instant in (("start", start), ("last_entry", last_entry), ("end", end))
+                ),
+                Row("splits", f"{split}/n_days", observed=n_days, unit="days"),
+            ),
+        )
+        for split, start, last_entry, end, n_days in plan
+    )
+    return Grid(("", "From (UTC)", "Last entry before", "Until", "Days"), lines)
+
+
+def settings_grid(inputs: ReportInputs, *, run: ResearchRun) -> Grid:
+    """List every setting with its default; those that differ stand out.
+
+    Raises:
+        RefusedError: if the frozen settings are not those of `run`.
+
+    Knows:
+        the settings.
+    """
+    frozen = inputs.research_run.sort("setting")
+    if frozen["settings_digest"].unique().to_list() != [run.digest]:
+        message = f"report: research_run holds settings other than those of run {run.run_id}; rebuild research_run"
+        raise RefusedError(message)
+    lines = tuple(
+        Line(
+            row["setting"],
+            (Row("settings", row["setting"], row["value_json"]), _default(row["default_json"]), row["about"]),
+            is_marked=_default(row["default_json"]) not in {"", row["value_json"]},
+        )
+        for row in frozen.to_dicts()
+    )
+    return Grid(("Setting", "Value", "Default", "What it does"), lines)
+
+
+def _default(default_json: str | None) -> str:
+    # A default of null is worked out from other settings, so no value differs from it.
+    return "" if default_json in {None, "null"} else str(default_json)
+
+
+def lineage_grid(inputs: ReportInputs) -> Grid:
+    """List what was read: every table and partition with its content digest.
+
+    Knows:
+        digests only.
+    """
+    listed = inputs.lineage.sort("table", "partition").rows(named=True)
+    lines = tuple(
+        Line(row["table"], (row["partition"], Row("lineage", f"{row['table']} {row['partition']}", row["digest"])))
+        for row in listed
+    )
+    return Grid(("Table", "Partition", "Digest"), lines)

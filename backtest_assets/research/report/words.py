@@ -1,0 +1,148 @@
+"""Numbers and rules in words: how a value is printed and how a rule is read aloud; what is said where stays out."""
+
+import math
+from typing import Final
+
+from backtest_assets.domain.blueprint import Blueprint
+from backtest_assets.domain.event import SideRule
+
+UNKNOWN: Final = "unknown"
+_TINY: Final = 0.001
+_BARS_PER_HOUR: Final = 4
+_HUNDREDTH: Final = 0.01
+
+_CONDITIONS: Final = {
+    "all": "",
+    "session_asia": "in the Asian session",
+    "session_eu": "in the European session",
+    "session_us": "in the US session",
+    "bull_bear_bull": "in a rising market",
+    "bull_bear_bear": "in a falling market",
+    "vol_regime_low": "in low volatility",
+    "vol_regime_mid": "in middling volatility",
+    "vol_regime_high": "in high volatility",
+    "funding_regime_negative": "while funding is negative",
+    "funding_regime_neutral": "while funding is neutral",
+    "funding_regime_positive": "while funding is positive",
+    "event_side_up": "when the event points up",
+    "event_side_down": "when the event points down",
+}
+_SIDES: Final = {
+    SideRule.LONG: "buy",
+    SideRule.SHORT: "sell short",
+    SideRule.WITH_EVENT: "trade in the event's direction",
+    SideRule.AGAINST_EVENT: "trade against the event's direction",
+}
+_LABELS: Final = {
+    "n_trades": "Trades",
+    "net": "Net P&L",
+    "gross": "Gross P&L",
+    "cost": "Fees and slippage",
+    "fees": "Fees",
+    "slippage": "Slippage",
+    "funding": "Funding",
+    "stressed_net": "Net P&L at twice the costs",
+    "cost_ratio": "Costs over gross profit",
+    "exposure_frac": "Time in the market",
+    "sharpe_daily_annualised": "Sharpe ratio, daily, annualised",
+    "sharpe_ci_low": "Sharpe ratio, interval from",
+    "sharpe_ci_high": "Sharpe ratio, interval to",
+}
+GLOSSARY: Final = (
+    ("Event", "Something that happened in the market, known at a stated instant; what follows it is never part of it."),
+    ("Hypothesis", "A claim: after this event, under this condition, this side earns money over this holding time."),
+    ("Adjusted p", "The chance that the best of all hypotheses tried looks this good by luck alone; small is good."),
+    ("t", "A mean over its standard error, days counted as the unit, not single events."),
+    ("Blueprint", "A hypothesis made executable: side, entry, stop, target, time exit and size."),
+    ("Expectancy", "Mean net result per trade, in bps (hundredths of a percent) of the traded notional."),
+    (
+        "Train, validation, test",
+        "Three calendar windows in order: found on the first, confirmed on the second, judged on the third.",
+    ),
+    (
+        "Purged",
+        "Triggered so close to the end of a window that the trade could reach the next; counted in none of them.",
+    ),
+    ("Drawdown", "How far equity lies below its highest value so far."),
+    ("Promotion gate", "A limit every blueprint must keep on train and validation; what is unknown does not pass."),
+)
+
+
+def number_text(value: float | None, unit: str) -> str:
+    """Print a number the way its unit is read; it never breaks over two lines.
+
+    >>> number_text(12345, "events"), number_text(None, "bps"), number_text(0.25, "probability")
+    ('12,345', 'unknown', '0.250')
+    """
+    if value is None:
+        return UNKNOWN
+    if unit.startswith("fraction"):
+        percent = 100 * value
+        text = f"{percent:.2g} %" if 0 < abs(percent) < _HUNDREDTH else f"{percent:,.2f} %"
+    elif unit == "probability":
+        text = f"< {_TINY:g}" if value < _TINY else f"{value:.3f}"
+    elif unit.startswith("bps"):
+        text = f"{value:,.1f} bps"
+    elif value == math.floor(value):
+        text = f"{value:,.0f}"
+    elif abs(value) < _HUNDREDTH:
+        text = f"{value:.2g}"
+    else:
+        text = f"{value:,.2f}"
+    return text.replace("-", "\u2212").replace(" ", "\u00a0")
+
+
+def metric_label(metric: str) -> str:
+    """Return a metric's name for readers.
+
+    >>> metric_label("net"), metric_label("max_drawdown")
+    ('Net P&L', 'Max drawdown')
+    """
+    return _LABELS.get(metric, plain(metric).capitalize())
+
+
+def plain(name: str) -> str:
+    """Return a name with its underscores opened."""
+    return name.replace("_", " ")
+
+
+def condition_words(condition: str) -> str:
+    """Return a condition as the end of a sentence; empty for `all`.
+
+    >>> condition_words("session_us"), condition_words("symbol_BTCUSDT")
+    ('in the US session', 'on BTCUSDT only')
+    """
+    if condition.startswith("symbol_"):
+        return f"on {condition.removeprefix('symbol_')} only"
+    return _CONDITIONS.get(condition, f"under {plain(condition)}")
+
+
+def hours_text(bars: int) -> str:
+    """Return a number of 15-minute bars as hours.
+
+    >>> hours_text(4), hours_text(48), hours_text(1)
+    ('1 h', '12 h', '0.25 h')
+    """
+    return f"{bars / _BARS_PER_HOUR:g} h"
+
+
+def hypothesis_label(event_type: str, condition: str, side_rule: str, hold_bars: int) -> str:
+    """Return a hypothesis in a few words."""
+    words = condition_words(condition)
+    return f"{plain(event_type)}{', ' + words if words else ''}: {plain(side_rule)}, {hours_text(hold_bars)}"
+
+
+def rule_words(blueprint: Blueprint) -> str:
+    """Return a blueprint as one sentence a trader could follow by hand."""
+    (trigger,) = blueprint.entry.triggers
+    conditions = [words for name in blueprint.entry.conditions if (words := condition_words(name))]
+    wait = f", after waiting {hours_text(blueprint.entry.delay_bars)}" if blueprint.entry.delay_bars else ""
+    leave = blueprint.exit
+    return (
+        f"After a {plain(trigger)} event on {' or '.join(blueprint.symbol_scope.symbols)}"
+        f"{''.join(', ' + words for words in conditions)}: "
+        f"{_SIDES[blueprint.entry.side_rule]} at the next open{wait}. "
+        f"Leave after {hours_text(leave.time_stop_bars)}, earlier at a loss of {number_text(leave.stop_value, 'fraction')} "
+        f"or a gain of {number_text(leave.target_value, 'fraction')}. "
+        f"Size {number_text(blueprint.sizing.position_scale, 'fraction')} of equity."
+    )

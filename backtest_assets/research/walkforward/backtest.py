@@ -1,0 +1,40 @@
+"""The backtest's metrics, up to the test window and not a bar further."""
+
+import polars as pl
+
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import Split
+from backtest_assets.research.walkforward.slices import Metric, Slice, tidy
+from backtest_assets.tables.simulation import BACKTEST_METRICS
+
+DISCOVERY = "discovery"
+"""Everything before the test window: train, validation and what was purged between them."""
+
+
+def measure(ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+    """Measure portfolio and blueprints on train, validation and discovery; the test window stays sealed.
+
+    Args:
+        ledger: table simulation_ledger.
+        trades: table trades.
+        blueprints: table blueprints; every executed one is listed, with zeros and nulls if it never traded.
+        run: gives the splits.
+
+    Returns:
+        Table backtest_metrics, keyed (scope, split, metric). Discovery holds the trades that are over when the test window
+        starts.
+
+    Knows:
+        trades known at the test window's start, nothing later.
+    """
+    test = run.splits[Split.TEST]
+    sealed = trades.filter(pl.col("known_at") <= test.start, pl.col("split") != Split.TEST.value)
+    windows = [(split, run.splits[split].start, run.splits[split].end) for split in (Split.TRAIN, Split.VALIDATION)]
+    rows: list[tuple[dict[str, object], Metric]] = []
+    for label, start, end in (*windows, (DISCOVERY, run.window[0], test.start)):
+        own = sealed if label == DISCOVERY else sealed.filter(pl.col("split") == str(label))
+        booked = ledger.join(own.select("trade_id"), on="trade_id", how="semi")
+        for piece in Slice.each(booked, own, blueprints, start, end):
+            named: dict[str, object] = {"scope": piece.scope, "split": str(label)}
+            rows += [(named, metric) for metric in piece.metrics()]
+    return BACKTEST_METRICS.conform(tidy(rows))

@@ -1,0 +1,118 @@
+"""A folder of tidy parquet files as a source; reading their columns is parse.py's work.
+
+Layout: `um/klines/15m/SYMBOL.parquet`, `um/funding/SYMBOL.parquet`, and optionally `spot/klines/15m/SYMBOL.parquet`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.errors import SourceError
+from backtest_assets.sources.base import Dataset, rows_digest
+from backtest_assets.sources.files.parse import COLUMNS, check_columns, instant, raw_columns, time_column
+
+LAYOUT: Final = {
+    Dataset.UM_OHLCV: "um/klines/15m",
+    Dataset.UM_FUNDING: "um/funding",
+    Dataset.SPOT_OHLCV: "spot/klines/15m",
+}
+
+_FILES_KEPT: Final = (
+    8  # whole files kept in memory, 15 MB for 4 years of klines; a file's few row groups cannot be pruned by month
+)
+
+
+class FilesSource:
+    """Tidy parquet files under one folder.
+
+    Attributes:
+        identity: `files:` and the folder's absolute path.
+
+    Raises:
+        SourceError: on construction, if the folder is missing or holds no file in the layout.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._root = Path(folder).expanduser().resolve()
+        self.identity = f"files:{self._root}"
+        wanted = ", ".join(f"{part}/SYMBOL.parquet" for part in LAYOUT.values())
+        if not folder or not self._root.is_dir():
+            message = f"source files:{folder}: there is no such folder; give one that holds {wanted}"
+            raise SourceError(message)
+        if not self.symbols():
+            message = f"source {self.identity}: the folder holds no data; it needs {wanted}"
+            raise SourceError(message)
+
+    def symbols(self) -> tuple[str, ...]:
+        """Return every symbol that has at least one file, sorted."""
+        return tuple(sorted({symbol for dataset in Dataset for symbol in self._files(dataset)}))
+
+    def span(self, dataset: Dataset, symbol: str) -> tuple[datetime, datetime] | None:
+        """Return the first and last instant of a symbol's file; None if it has no such file.
+
+        Raises:
+            SourceError: if no file at all bears the symbol, or its file cannot be used.
+        """
+        file = self._file(dataset, symbol)
+        return None if file is None else file.span
+
+    def fetch(self, dataset: Dataset, symbol: str, month: str) -> pl.DataFrame:
+        """Return the rows of a month as they stand in the file, possibly none.
+
+        Raises:
+            SourceError: if no file at all bears the symbol, or its file cannot be used.
+        """
+        file = self._file(dataset, symbol)
+        return dataset.table.empty() if file is None else file.month(month)
+
+    def fingerprint(self, dataset: Dataset, symbol: str, month: str) -> str:
+        """Return the digest of the month's rows; other months of the file do not matter."""
+        return rows_digest(self.fetch(dataset, symbol, month))
+
+    def _files(self, dataset: Dataset) -> dict[str, Path]:
+        return {path.stem: path for path in (self._root / LAYOUT[dataset]).glob("*.parquet")}
+
+    def _file(self, dataset: Dataset, symbol: str) -> "_File | None":
+        # The name is looked up among the files found; it never becomes part of a path.
+        path = self._files(dataset).get(symbol)
+        if path is None and symbol not in self.symbols():
+            message = f"source {self.identity}: unknown symbol {symbol!r}; it has {', '.join(self.symbols())}"
+            raise SourceError(message)
+        return None if path is None else _open(path, dataset, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A checked file: its rows in time order, in the raw table's columns."""
+
+    rows: pl.DataFrame
+    instants: pl.Series
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        return self.instants[0], self.instants[-1]
+
+    def month(self, month: str) -> pl.DataFrame:
+        first, after = (self.instants.search_sorted(at(month)) for at in (month_start, month_end))
+        return self.rows.slice(first, after - first)
+
+
+@lru_cache(maxsize=_FILES_KEPT)
+def _open(path: Path, dataset: Dataset, modified_ns: int, size: int) -> _File:  # noqa: ARG001  # a changed file is another file
+    try:
+        scan = pl.scan_parquet(path)
+        schema = scan.collect_schema()
+        check_columns(path, dataset, schema)
+        columns = [name for name in schema if name in COLUMNS[dataset]]
+        read = scan.select(columns).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        message = f"{path}: cannot be read as parquet ({error}); write it again"
+        raise SourceError(message) from error
+    at = instant(path, dataset, read[time_column(dataset)])
+    rows = dataset.table.conform(read.select(raw_columns(dataset, path.stem, schema, at)))
+    return _File(rows, rows[dataset.instant])

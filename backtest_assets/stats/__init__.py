@@ -1,0 +1,11 @@
+"""Statistics: float64 arrays in, arrays or small frozen dataclasses out; nothing here knows a market, a frame or a clock.
+
+- `rolling`, `rank`: trailing windows over one series with gaps (their order statistics live in `order`).
+- `clustered`, `bootstrap`, `multiplicity`: the inference recipe, from day sums to step-down p-values.
+- `dependence`, `sharpe`, `drawdown`, `robustness`: single numbers about one series of outcomes.
+- `scan`, `simulate`, `funding`: walks along one series of bars, orders or settlements.
+- `kernel`, `arrays`: the one door to numba; what an array argument must be.
+
+Keep out: frames and columns (`research/`), thresholds (`gates/`, `research/promotions/`), and any source of randomness
+or time; a function that needs draws takes `rng`. Import from the modules; the package exports nothing.
+"""

@@ -1,0 +1,78 @@
+"""Events and their matched controls; what happened next stays out (see outcomes)."""
+
+import polars as pl
+
+from backtest_assets.stages import Stage
+from backtest_assets.tables.contract import INSTANT, Column, Rule, Table
+
+EVENT_CANDIDATES = Table(
+    "event_candidates",
+    Stage.EVENTS,
+    "research",
+    ("variant", "known_at", "symbol", "event_type", "event_id"),
+    (
+        Column(
+            "variant",
+            pl.String(),
+            "text",
+            "centre, or the exceedance rate 10 % lower or higher (rate_minus, rate_plus).",
+        ),
+        Column("event_id", pl.String(), "text", "Content id: type, definition, parameters, symbol, onset."),
+        Column("event_type", pl.String(), "text", "Event family."),
+        Column("symbol", pl.String(), "text", "Instrument."),
+        Column(
+            "onset_at",
+            INSTANT,
+            "UTC",
+            "Open time of the bar on which the event set in; for funding the extreme settlement.",
+        ),
+        Column("known_at", INSTANT, "UTC", "When its last ingredient is known.", sample=(1, 1)),
+        Column(
+            "exit_at",
+            INSTANT,
+            "UTC",
+            "When the event was known to be over; null if not yet.",
+            nullable=True,
+            sample=(2, 2),
+        ),
+        Column("side", pl.Int8(), "sign", "+1, -1, or 0 for a family without a side.", sample=(-1, 1)),
+        Column(
+            "severity",
+            pl.Float64(),
+            "1",
+            "How far beyond the trigger: value over threshold; for a breakout, log distance beyond the range over rv_96.",
+        ),
+        Column("threshold", pl.Float64(), "trigger's unit", "Trailing threshold in force at the onset."),
+        Column("definition_version", pl.String(), "text", "Version of the family's definition."),
+        Column("parameter_digest", pl.String(), "sha256", "Digest of the parameters used."),
+        Column("quality", pl.Float64(), "fraction", "Share of real bars in the 30 days before it is known."),
+        Column(
+            "status", pl.String(), "text", "accepted, or why it was dropped (cooldown, outside_window, low_quality)."
+        ),
+    ),
+    "Every detected event candidate with its fate.",
+    (
+        Rule("known_after_onset", pl.col("known_at") > pl.col("onset_at")),
+        Rule("side_is_sign", pl.col("side").is_in([-1, 0, 1])),
+    ),
+)
+EVENT_CONTROLS = Table(
+    "event_controls",
+    Stage.EVENTS,
+    "research",
+    ("event_id", "control_no"),
+    (
+        Column("event_id", pl.String(), "text", "The matched event."),
+        Column("control_no", pl.Int16(), "1", "1, 2, ... nearest first.", sample=(1, 5)),
+        Column("event_type", pl.String(), "text", "Family of the event."),
+        Column("symbol", pl.String(), "text", "Instrument, the same as the event's."),
+        Column("event_known_at", INSTANT, "UTC", "When the event was known.", sample=(9, 9)),
+        Column("known_at", INSTANT, "UTC", "The control instant, before the event's, outside every event window."),
+        Column("side", pl.Int8(), "sign", "The event's side.", sample=(-1, 1)),
+        Column("event_rv_pct", pl.Float64(), "fraction", "Volatility rank one bar before the onset."),
+        Column("control_rv_pct", pl.Float64(), "fraction", "Volatility rank as long before the control."),
+    ),
+    "Matched controls of the accepted events.",
+    (Rule("control_before_event", pl.col("known_at") < pl.col("event_known_at")),),
+)
+TABLES = (EVENT_CANDIDATES, EVENT_CONTROLS)

@@ -1,0 +1,151 @@
+"""Hypotheses with their evidence, the trial ledger and the checklist that decides whether execution may run."""
+
+import polars as pl
+
+from backtest_assets.stages import Stage
+from backtest_assets.tables.contract import Column, Rule, Table
+
+_F = pl.Float64()
+_B = pl.Boolean()
+_I = pl.Int64()
+_S = pl.String()
+
+
+def _nullable(name: str, unit: str, about: str) -> Column:
+    return Column(name, _F, unit, about, nullable=True)
+
+
+HYPOTHESES = Table(
+    "hypotheses",
+    Stage.HYPOTHESES,
+    "research",
+    ("hypothesis_id",),
+    (
+        Column("hypothesis_id", _S, "text", "Content id of family, definition, condition, side rule, delay and hold."),
+        Column("event_type", _S, "text", "Event family."),
+        Column("condition", _S, "text", "What must be true at known_at, for example session_us."),
+        Column("side_rule", _S, "text", "long, short, with_event or against_event."),
+        Column("delay_bars", pl.Int32(), "bars", "Bars between known_at and entry.", sample=(0, 0)),
+        Column("hold_bars", pl.Int32(), "bars", "Bars between entry and the time exit.", sample=(4, 96)),
+        Column("n_train", _I, "events", "Events on train."),
+        Column("n_days_train", _I, "days", "Accrual days on train."),
+        Column("n_validation", _I, "events", "Events on validation."),
+        Column("n_days_validation", _I, "days", "Accrual days on validation."),
+        Column("n_run", _I, "events", "Events of the whole run window; a count, nothing else of test is seen."),
+        Column("is_eligible", _B, "bool", "Enough events and days to be tested, from counts only.", sample=(1, 1)),
+        _nullable("gross_mean_train_bps", "bps per event", "Mean before costs and funding."),
+        _nullable("net_mean_train_bps", "bps per event", "Mean net of costs and funding."),
+        _nullable(
+            "excess_mean_train_bps",
+            "bps per event",
+            "Net mean minus the symbol's own train drift over the hold: what is tested.",
+        ),
+        _nullable("se_train_bps", "bps per event", "Day-clustered standard error of the excess mean."),
+        _nullable("t_train", "1", "Day-clustered t of the excess mean."),
+        _nullable("p_train", "probability", "One-sided p of t_train."),
+        _nullable("p_rw", "probability", "Romano-Wolf step-down adjusted p over all eligible hypotheses of the run."),
+        _nullable("p_bh", "probability", "Benjamini-Hochberg adjusted p."),
+        _nullable("p_by", "probability", "Benjamini-Yekutieli adjusted p; shown, not deciding."),
+        _nullable(
+            "multiplicity_penalty_bps", "bps per event", "k x se x what the luckiest null hypothesis of this run shows."
+        ),
+        _nullable(
+            "expectancy_after_multiplicity_bps",
+            "bps per event",
+            "Net train mean minus the penalty: a floor, not an estimate.",
+        ),
+        _nullable("net_mean_validation_bps", "bps per event", "Mean net of costs and funding on validation."),
+        _nullable("excess_mean_validation_bps", "bps per event", "Validation mean minus drift."),
+        _nullable("t_validation", "1", "Day-clustered t on validation."),
+        _nullable("p_validation", "probability", "One-sided p on validation."),
+        _nullable("ess_train", "events", "Effective sample size on train."),
+        _nullable("ess_run", "events", "n_run x ess_train / n_train."),
+        Column(
+            "is_ess_lag_significant",
+            _B,
+            "bool",
+            "The last used lag is still significant: the ESS may be overstated.",
+            sample=(0, 0),
+        ),
+        _nullable("delay_positive_ratio", "fraction", "Share of applicable delays with a positive net mean."),
+        _nullable("delay_robustness_score", "1", "0.7 ratio + 0.3 stability."),
+        Column(
+            "delay_means_json", _S, "JSON", "Net mean by delay; delays past half the hold are marked not applicable."
+        ),
+        _nullable("curvature_penalty", "fraction", "Largest relative loss among the +-10 % neighbours."),
+        Column("n_positive_neighbours", _I, "1", "Positive ones among centre and neighbours."),
+        Column("curvature_means_json", _S, "JSON", "Net mean of the centre and of each neighbour."),
+        _nullable("stressed_mean_train_bps", "bps per event", "Mean with 1.5 times the costs."),
+        _nullable("cost_ratio_train", "fraction", "Cost over gross profit; null when gross <= 0."),
+        _nullable(
+            "control_net_mean_train_bps",
+            "bps per event",
+            "Net mean of the matched controls under the same rule; shown, not deciding.",
+        ),
+        _nullable(
+            "adverse_q95_train_bps",
+            "bps of notional",
+            "95th percentile of the worst move against the position on train.",
+        ),
+        _nullable(
+            "favourable_q95_train_bps", "bps of notional", "95th percentile of the best move for the position on train."
+        ),
+        Column("gate_multiplicity", _B, "bool", "p_rw and p_bh <= 0.05 and expectancy after multiplicity > 0."),
+        Column("gate_validation", _B, "bool", "Validation mean > 0 and p <= 0.10."),
+        Column("gate_ess", _B, "bool", "ess_run >= phase2_min_ess."),
+        Column("gate_after_cost", _B, "bool", "Net train mean > 0."),
+        Column("gate_stressed_cost", _B, "bool", "Stressed train mean > 0."),
+        Column("gate_cost_ratio", _B, "bool", "cost_ratio_train < 0.60."),
+        Column("gate_delay_robustness", _B, "bool", "Both delay limits are kept."),
+        Column("gate_parameter_curvature", _B, "bool", "Penalty within its limit and at least two thirds positive."),
+        Column("status", _S, "text", "selected, rejected or insufficient_evidence (not tested)."),
+        Column(
+            "fail_reasons",
+            _S,
+            "text",
+            "Failed gates, or the counts that were too small, comma separated; empty if selected.",
+        ),
+    ),
+    "Every hypothesis of the run with its evidence and gates.",
+    (
+        Rule(
+            "probabilities",
+            pl.all_horizontal(
+                pl.col("p_train", "p_rw", "p_bh", "p_by", "p_validation").is_between(0, 1).fill_null(value=True)
+            ),
+        ),
+    ),
+)
+TRIAL_LEDGER = Table(
+    "trial_ledger",
+    Stage.HYPOTHESES,
+    "research",
+    ("trial_id",),
+    (
+        Column("trial_id", _S, "text", "Content id of the rule, the settings and the data it was tried on."),
+        Column("hypothesis_id", _S, "text", "The hypothesis it belongs to."),
+        Column("kind", _S, "text", "hypothesis, delay or neighbour."),
+        Column("event_type", _S, "text", "Event family."),
+        Column("detail", _S, "text", "What was tried: condition, side rule, delay, hold, variant."),
+        Column("settings_digest", _S, "sha256", "Settings of the run."),
+        Column("inputs_digest", _S, "sha256", "Content digest of the outcomes it was tried on."),
+    ),
+    "Every test ever made by this run, over all its materialisations; append-only.",
+)
+RESEARCH_CHECKLIST = Table(
+    "research_checklist",
+    Stage.HYPOTHESES,
+    "research",
+    ("gate",),
+    (
+        Column("gate", _S, "text", "What was asked of the run's candidates."),
+        Column("observed", _F, "unit", "Measured number."),
+        Column("limit", _F, "unit", "Limit."),
+        Column("unit", _S, "text", "Unit of both."),
+        Column("is_passed", _B, "bool", "The answer."),
+        Column("detail", _S, "text", "Why, and what to look at."),
+        Column("decision", _S, "text", "PROMOTE or KEEP_RESEARCH: the decision of the run, the same on every row."),
+    ),
+    "The decision that lets execution run, with its reasons.",
+)
+TABLES = (HYPOTHESES, TRIAL_LEDGER, RESEARCH_CHECKLIST)

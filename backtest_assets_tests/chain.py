@@ -1,0 +1,103 @@
+"""The whole research chain without Dagster: the same functions, in the same order, on frames in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from backtest_assets.domain.clock import month_of, months_between, utc
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import Split
+from backtest_assets.research.bars.clean import clean_klines
+from backtest_assets.research.blueprints.compile import compile_blueprints
+from backtest_assets.research.context.build import build_context
+from backtest_assets.research.events.controls import match_controls
+from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.features.build import build_features
+from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.study import score_hypotheses
+from backtest_assets.research.outcomes.measure import measure_outcomes
+from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.simulation.ledger import simulate_ledger, simulate_trades
+from backtest_assets.research.walkforward.splits import slice_metrics, summarise
+from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
+from backtest_assets.sources.synthetic.plant import Plant
+from backtest_assets.tables.bars import BARS_SPOT
+from backtest_assets.tables.registry import TABLES
+
+SYMBOLS = ("SYNAUSDT", "SYNBUSDT")
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Every frame of a run by table name, and its decision."""
+
+    run: ResearchRun
+    frames: Mapping[str, pl.DataFrame]
+
+    @property
+    def decision(self) -> str:
+        return self.frames["research_checklist"]["decision"][0]
+
+    @property
+    def selected(self) -> pl.DataFrame:
+        return self.frames["hypotheses"].filter(pl.col("status") == "selected")
+
+    @property
+    def promoted(self) -> set[str]:
+        if "promotions" not in self.frames:
+            return set()
+        return set(self.frames["promotions"].filter("is_promoted")["blueprint_id"])
+
+
+def run_chain(
+    seed: int,
+    *,
+    years: int = 4,
+    fees_bps: float = 4.0,
+    planted: Plant | None = None,
+    drift: float = 0.0,
+    skew: float = 0.0,
+) -> Chain:
+    run = ResearchRun(
+        run_id=f"SEED_{seed}", symbols=",".join(SYMBOLS), start="2020-01-01", end=f"{2019 + years}-12-31", source=f"synthetic:{seed}",
+        fees_bps=fees_bps, slippage_bps=fees_bps / 2,
+    )  # fmt: skip
+    market = generate_market(seed, SYMBOLS, *run.window, annual_drift=drift, jump_skew=skew, planted=planted)
+    return chain_of(run, market)
+
+
+def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
+    frames: dict[str, pl.DataFrame] = {"raw_um_funding": pl.concat([symbol.funding for symbol in market.values()])}
+    frames["bars_um"] = pl.concat([_bars(name, symbol.klines) for name, symbol in market.items()])
+    frames["features"] = build_features(frames["bars_um"], BARS_SPOT.empty(), frames["raw_um_funding"])
+    frames["market_context"] = build_context(frames["features"])
+    bars, funding = frames["bars_um"], frames["raw_um_funding"]
+    frames["event_candidates"] = events = detect_events(bars, frames["features"], funding, run=run)
+    frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
+    frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
+    frames["hypotheses"] = score_hypotheses(frames["event_outcomes"], events, frames["market_context"], bars, run=run)
+    frames["research_checklist"] = decide(frames["hypotheses"], run=run)
+    frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
+    if frames["research_checklist"]["decision"][0] == "PROMOTE":
+        inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
+        frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, run=run)
+        frames["trades"] = trades = simulate_trades(*inputs, run=run)
+        slices = [
+            slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], run=run, split=split)
+            for split in (Split.TRAIN, Split.VALIDATION)
+        ]
+        frames["promotions"] = promote(summarise(*slices), frames["blueprints"], run=run)
+    return Chain(run, {name: TABLES[name].conform(frame) for name, frame in frames.items()})
+
+
+def _bars(symbol: str, klines: pl.DataFrame) -> pl.DataFrame:
+    first, last = klines["open_at"][0], klines["open_at"][-1]
+    months = months_between(utc(first.date()), last)
+    by_month = klines.with_columns(month=pl.col("open_at").dt.strftime("%Y-%m")).partition_by(
+        "month", as_dict=True, include_key=False
+    )
+    assert month_of(last) == months[-1]
+    return pl.concat([clean_klines(by_month[(month,)], symbol=symbol, month=month, as_of=LATER) for month in months])

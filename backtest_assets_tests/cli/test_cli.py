@@ -1,0 +1,206 @@
+"""The command line as a new user meets it, over a real data root."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from backtest_assets.cli.main import main
+from backtest_assets_tests.world import funding, klines, put, write_klines, write_market
+
+PROGRAM = Path(sys.executable).with_name("backtest-assets")
+
+
+def call(root: Path, *arguments: str, code: int = 0) -> str:
+    """Run a command in this process, expect its exit code, return what it printed."""
+    said = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+        patch.setenv("BACKTEST_DATA_ROOT", str(root))
+        patch.setenv("COLUMNS", "250")
+        patch.setattr(sys, "argv", [str(PROGRAM), *arguments])
+        ended: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            ended = stop.code
+    assert code == ended, said.getvalue()
+    return said.getvalue()
+
+
+def call_program(root: Path, *arguments: str) -> str:
+    """Run a command as a user does: the installed program, a process of its own."""
+    environment = {**os.environ, "BACKTEST_DATA_ROOT": str(root), "COLUMNS": "250"}
+    return subprocess.run(
+        [str(PROGRAM), *arguments], env=environment, capture_output=True, text=True, timeout=300, check=True
+    ).stdout
+
+
+def run_flags(source: Path, /, **changes: str) -> list[str]:
+    flags = {
+        "run_id": "R1",
+        "symbols": "AAAUSDT,BBBUSDT",
+        "start": "2024-01-01",
+        "end": "2024-03-31",
+        "source": f"files:{source}",
+    } | changes
+    return [part for name, value in flags.items() for part in (f"--{name}", value)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_market(tmp_path / "market")
+
+
+def test_help_lists_every_command(root: Path):
+    text = call_program(root, "--help")
+    for command in ("run", "discover", "demo", "backfill", "gates", "report", "sql", "ui", "doctor"):
+        assert f"\n  {command}" in text
+
+
+def test_every_setting_is_a_flag_with_its_rule(root: Path):
+    text = call(root, "run", "--help")
+    assert "--phase2_min_ess" in text
+    assert "(R10)" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"run_id": "a/b"}, "run_id 'a/b' cannot name a run"),
+        ({"start": "2024-03-31", "end": "2024-01-01"}, "lies after end"),
+        ({"end": "2199-01-01"}, "lies in the future"),
+        ({"start": "2023-01-01"}, "choose a window inside"),
+        ({"symbols": "AAAUSDT,NOPEUSDT"}, "NOPEUSDT"),
+        ({"source": "files:/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"source": "ftp:x"}, "unknown kind"),
+        ({"fees_bps": "-1"}, "fees_bps"),
+        ({"cost_bps": "99"}, "fees_bps + slippage_bps"),
+        ({"fees_bps": "four"}, "four"),
+    ],
+)
+def test_wrong_usage_is_refused_by_name_with_code_2_and_nothing_is_written(
+    root: Path, source: Path, changes: dict[str, str], says: str
+):
+    text = call(root, "run", *run_flags(source, **changes), code=2)
+    assert says in text
+    assert not (root / "lake").exists()
+
+
+def test_flags_may_be_spelled_with_hyphens(root: Path, source: Path):
+    text = call(root, "run", *run_flags(source, run_id="a/b")[2:], "--run-id", "a/b", "--fees-bps", "3", code=2)
+    assert "run_id 'a/b'" in text
+
+
+@pytest.mark.parametrize("broken", ["absent", "file", "unwritable"])
+def test_a_data_root_that_cannot_be_used_is_refused(tmp_path: Path, source: Path, broken: str):
+    root = tmp_path / "root"
+    if broken == "file":
+        root.write_text("not a folder")
+    if broken == "unwritable":
+        root = Path("/proc/self")
+    text = call(root, "run", *run_flags(source), code=2)
+    assert str(root) in text
+    assert "BACKTEST_DATA_ROOT" in text
+
+
+def bad_frames() -> dict[str, tuple[pl.DataFrame, int, str]]:
+    good = klines(0)
+    at_noon = pl.col("open_time").dt.strftime("%Y-%m-%d %H:%M") == "2024-02-10 12:00"
+
+    def with_close(value: float) -> pl.DataFrame:
+        return good.with_columns(pl.when(at_noon).then(value).otherwise(pl.col("close")).alias("close"))
+
+    return {
+        "wrong columns": (good.rename({"close": "last"}), 2, "close"),
+        "not UTC": (good.with_columns(pl.col("open_time").dt.convert_time_zone("Europe/Berlin")), 2, "UTC"),
+        "naive": (good.with_columns(pl.col("open_time").dt.replace_time_zone(None)), 2, "UTC"),
+        "mixed units": (
+            good.with_columns(
+                pl.when(pl.int_range(pl.len()) < 100)
+                .then(pl.col("open_time").dt.epoch("ms"))
+                .otherwise(pl.col("open_time").dt.epoch("us"))
+                .alias("open_time")
+            ),
+            2,
+            "unit",
+        ),
+        "NaN price": (with_close(float("nan")), 1, "2024-02|AAAUSDT"),
+        "negative price": (with_close(-5.0), 1, "2024-02|AAAUSDT"),
+        "duplicated bars": (pl.concat([good, good.filter(at_noon)]), 1, "2024-02|AAAUSDT"),
+        "hole of two days": (
+            good.filter(~pl.col("open_time").dt.strftime("%Y-%m-%d").is_in(["2024-02-10", "2024-02-11"])),
+            1,
+            "2024-02|AAAUSDT",
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", list(bad_frames()))
+def test_bad_klines_are_refused_with_partition_and_fix(root: Path, source: Path, kind: str):
+    frame, code, says = bad_frames()[kind]
+    write_klines(source, "AAAUSDT", frame)
+    text = call(root, "backfill", *run_flags(source)[2:], code=code)
+    assert says in text
+    assert not (root / "lake" / "raw_um_ohlcv" / "symbol=AAAUSDT" / "month=2024-02" / "current.json").exists()
+
+
+def test_missing_settlements_are_refused(root: Path, source: Path):
+    holes = funding(0).filter(pl.col("funding_time").dt.strftime("%Y-%m-%d") != "2024-02-10")
+    put(source / "um" / "funding" / "AAAUSDT.parquet", holes)
+    text = call(root, "backfill", *run_flags(source)[2:], code=1)
+    assert "raw_um_funding[2024-02|AAAUSDT]" in text
+
+
+def test_missing_funding_altogether_is_refused_before_anything_is_made(root: Path, source: Path):
+    (source / "um" / "funding" / "AAAUSDT.parquet").unlink()
+    assert "raw_um_funding" in call(root, "run", *run_flags(source), code=2)
+    assert not (root / "lake").exists()
+
+
+def test_backfill_then_sql_then_backfill_again(root: Path, source: Path):
+    assert "30 partitions published" in call(root, "backfill", *run_flags(source)[2:])
+    counted = json.loads(
+        call(root, "sql", "select symbol, month, count(*) as n from bars_um group by all order by all", "--json")
+    )
+    assert {"symbol": "AAAUSDT", "month": "2024-01", "n": 31 * 96} == counted[0]
+    assert len(counted) == 6
+    assert "Nothing to do" in call(root, "backfill", *run_flags(source)[2:])
+
+
+def test_sql_is_read_only(root: Path):
+    for statement in (
+        "drop view bars_um",
+        "copy (select 1) to '/tmp/stolen.csv'",
+        "select * from read_csv('/etc/passwd')",
+    ):
+        call(root, "sql", statement, code=2)
+
+
+def test_an_unknown_run_is_refused_with_code_1(root: Path):
+    assert "does not exist" in call(root, "gates", "NOPE", code=1)
+    assert "no report" in call(root, "report", "NOPE", code=1)
+
+
+def test_doctor_is_content_with_a_fresh_root(root: Path):
+    assert "instance" in call_program(root, "doctor")
+
+
+def test_doctor_finds_an_altered_file(root: Path, source: Path):
+    call(root, "backfill", *run_flags(source)[2:])
+    victim = next((root / "lake" / "bars_um").rglob("*.parquet"))
+    victim.chmod(0o644)
+    victim.write_bytes(b"x")
+    assert "altered" in call(root, "doctor", code=1)

@@ -1,0 +1,232 @@
+"""Every way around a gate that we know of; each must end in a refusal."""
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import dagster as dg
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from backtest_assets.defs import guard, publish
+from backtest_assets.defs.driver import _execute
+from backtest_assets.defs.guard import inspect
+from backtest_assets.domain.market import Partition
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.registry import GATES
+from backtest_assets.tables.registry import TABLES
+from backtest_assets_tests.world import PARTITIONS, SYMBOLS, World, break_month, klines, write_klines
+
+FIRST = Partition.of_month("AAAUSDT", "2024-01")
+BAD = Partition.of_month("AAAUSDT", "2024-02")
+
+
+def clean(world: World, first: Partition = PARTITIONS[0], last: Partition = PARTITIONS[-1]) -> list[str]:
+    """Run bars_um alone: a downstream-only run."""
+    tags = {"dagster/asset_partition_range_start": first.label, "dagster/asset_partition_range_end": last.label}
+    return _execute(
+        world.session, "market", ["bars_um"], {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, tags=tags
+    )
+
+
+def refusals(world: World, table: str = "raw_um_ohlcv", partition: Partition = FIRST) -> str:
+    return "\n".join(
+        str(refusal) for refusal in inspect(world.session.instance, world.lake, table, [partition]).refused
+    )
+
+
+def data_file(world: World, table: str = "raw_um_ohlcv", partition: Partition = FIRST) -> Path:
+    publication = world.lake.current(table, partition)
+    assert publication is not None
+    return Path(world.lake.addresses([publication])[0])
+
+
+def test_a_clean_market_is_admitted_everywhere(world: World):
+    assert () == world.ingest()
+    for table in ("raw_um_ohlcv", "raw_um_funding", "raw_spot_ohlcv", "bars_um", "bars_spot"):
+        inspection = inspect(world.session.instance, world.lake, table, PARTITIONS)
+        assert () == inspection.refused
+        assert len(PARTITIONS) == len(inspection.admitted)
+
+
+def test_after_a_failed_gate_a_later_downstream_only_run_is_refused(world: World):
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    (text,) = clean(world)
+    assert "1 of 6 partition(s) of bars_um not published" in text
+    assert "raw_um_ohlcv[2024-02|AAAUSDT]" in text
+
+
+def test_an_upstream_that_was_never_materialised_is_refused(world: World):
+    world.session.instance.add_dynamic_partitions("symbol", list(SYMBOLS))
+    (text,) = clean(world, FIRST, FIRST)
+    assert "raw_um_ohlcv[2024-01|AAAUSDT]: never materialised" in text
+
+
+def test_an_upstream_that_was_never_checked_is_refused(world: World):
+    world.ingest()
+    fresh = Partition.of_month("AAAUSDT", "2023-12")
+    staged = world.lake.stage(
+        TABLES["raw_um_ohlcv"], fresh, world.lake.scan([world.lake.current("raw_um_ohlcv", FIRST)]).collect()
+    )
+    world.lake.publish(staged, code_version="x", inputs=(), notes={}, writer="nobody", as_of=datetime.now(UTC))
+    world.session.instance.report_runless_asset_event(dg.AssetMaterialization("raw_um_ohlcv", partition=fresh.label))
+    assert "never evaluated" in refusals(world, partition=fresh)
+
+
+def test_an_upstream_re_materialised_without_its_checks_is_refused(world: World):
+    world.ingest()
+    world.session.instance.report_runless_asset_event(dg.AssetMaterialization("raw_um_ohlcv", partition=FIRST.label))
+    assert "judged another materialisation" in refusals(world)
+
+
+def test_one_bad_partition_of_a_range_run_refuses_only_itself(world: World):
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    for table in ("raw_um_ohlcv", "bars_um"):
+        inspection = inspect(world.session.instance, world.lake, table, PARTITIONS)
+        assert [BAD] == [refusal.partition for refusal in inspection.refused]
+        assert len(PARTITIONS) - 1 == len(inspection.admitted)
+    assert world.lake.current("raw_um_ohlcv", BAD) is None
+
+
+def test_a_red_re_materialisation_keeps_the_old_data_but_closes_the_partition(world: World):
+    world.ingest()
+    before = world.lake.current("raw_um_ohlcv", BAD)
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    assert before == world.lake.current("raw_um_ohlcv", BAD)
+    assert "FAILED" in refusals(world, partition=BAD)
+    write_klines(world.source, "AAAUSDT", klines(0))
+    assert () == world.ingest()
+    assert refusals(world, partition=BAD) == ""
+
+
+def test_a_red_partition_keeps_its_rows_and_verdicts_in_quarantine(world: World):
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    kept = list((world.settings.data_root / "quarantine" / "raw_um_ohlcv").rglob("verdicts.json"))
+    assert len(kept) == 1
+    assert "ohlc" in kept[0].read_text()
+
+
+def test_a_gate_that_raises_is_red(world: World, monkeypatch: pytest.MonkeyPatch):
+    def crash(_evidence: Evidence) -> NoReturn:
+        raise ZeroDivisionError("boom")  # noqa: EM101
+
+    broken = {
+        table: tuple(Gate(g.name, g.severity, g.about, crash) if i == 1 else g for i, g in enumerate(gates))
+        for table, gates in GATES.items()
+    }
+    monkeypatch.setattr(publish, "GATES", broken)
+    texts = world.ingest()
+    assert any("the gate crashed: ZeroDivisionError: boom" in text for text in texts)
+    monkeypatch.undo()
+    assert "boom" in refusals(world)
+
+
+def test_a_remark_that_raises_blocks(world: World, monkeypatch: pytest.MonkeyPatch):
+    def crash(_evidence: Evidence) -> NoReturn:
+        raise ZeroDivisionError("boom")  # noqa: EM101
+
+    remarks = {
+        t: tuple(Gate(g.name, g.severity, g.about, crash) if g.severity.value == "WARN" else g for g in gates)
+        for t, gates in GATES.items()
+    }
+    monkeypatch.setattr(publish, "GATES", remarks)
+    world.ingest()
+    monkeypatch.undo()
+    assert "boom" in refusals(world)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"X"), id="edited"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), id="truncated"),
+        pytest.param(lambda path: path.unlink(), id="deleted"),
+    ],
+)
+def test_a_file_changed_by_hand_is_refused(world: World, harm: Callable[[Path], object]):
+    world.ingest()
+    path = data_file(world)
+    path.chmod(0o644)
+    harm(path)
+    assert FIRST.label in refusals(world)
+    (text,) = clean(world, FIRST, FIRST)
+    assert "refused" in text
+
+
+def test_an_older_copy_put_back_is_refused(world: World):
+    world.ingest()
+    partition_dir = data_file(world).parent.parent
+    shutil.copytree(partition_dir, world.source.parent / "backup")
+    older = klines(0).with_columns(pl.col("volume") * 2)
+    write_klines(world.source, "AAAUSDT", older)
+    world.ingest()
+    shutil.rmtree(partition_dir)
+    shutil.copytree(world.source.parent / "backup", partition_dir)
+    assert "judged another version" in refusals(world)
+
+
+def test_a_verdict_of_another_run_does_not_count(world: World):
+    world.ingest()
+    instance = world.session.instance
+    instance.report_runless_asset_event(dg.AssetMaterialization("raw_um_ohlcv", partition=FIRST.label))
+    for gate in GATES["raw_um_ohlcv"]:
+        instance.report_runless_asset_event(
+            AssetCheckEvaluation(
+                asset_key=dg.AssetKey("raw_um_ohlcv"),
+                check_name=gate.name,
+                passed=True,
+                metadata={},
+                partition=FIRST.label,
+                target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+                    storage_id=1, run_id="other", timestamp=0.0
+                ),
+            )
+        )
+    assert "judged another materialisation" in refusals(world)
+
+
+def test_deleted_evidence_refuses(world: World):
+    world.ingest()
+    world.session.instance.wipe_assets([dg.AssetKey("raw_um_ohlcv")])
+    assert "never materialised" in refusals(world)
+
+
+def test_a_wiped_verdict_refuses(world: World):
+    world.ingest()
+    storage = world.session.instance.event_log_storage
+    with storage.index_connection() as connection:
+        connection.execute(sa.text("DELETE FROM asset_check_executions WHERE check_name = 'ohlc_sane'"))
+    assert "gate ohlc_sane was never evaluated" in refusals(world)
+
+
+def test_data_of_another_source_is_never_mixed_in(world: World, tmp_path: Path):
+    world.ingest()
+    shutil.copytree(world.source, tmp_path / "elsewhere")
+    world.source = tmp_path / "elsewhere"
+    texts = world.ingest()
+    assert any("use another BACKTEST_DATA_ROOT (R53)" in text for text in texts)
+
+
+def test_an_unknown_table_has_no_way_in(world: World):
+    with pytest.raises(KeyError):
+        inspect(world.session.instance, world.lake, "no_such_table", [FIRST])
+
+
+def test_the_static_registry_equals_the_checks_in_the_loaded_definitions(world: World):
+    graph = world.session.definitions.resolve_asset_graph()
+    loaded = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys}
+    registered = {(table, gate.name) for table, gates in GATES.items() for gate in gates}
+    assert registered == loaded
+    assert set(TABLES) == set(GATES)
+    assert guard.GATES is GATES

@@ -1,0 +1,127 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
+from backtest_assets.domain.split import Split
+from backtest_assets.errors import SettingsError, UsageError
+
+RUN = ResearchRun(
+    run_id="R1", symbols="btcusdt,ETHUSDT,BTCUSDT", start="2022-01-01", end="2025-12-31", source="synthetic"
+)
+
+
+def test_r5_symbols_are_upper_case_distinct_and_in_order():
+    assert ("BTCUSDT", "ETHUSDT") == RUN.symbol_list
+
+
+def test_r6_the_window_is_half_open_and_ends_after_the_last_day():
+    assert (datetime(2022, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)) == RUN.window
+
+
+def test_r10_to_r16_r23_to_r32_defaults_are_the_runbooks():
+    expected = {
+        "fees_bps": 4.0,
+        "slippage_bps": 2.0,
+        "phase2_min_ess": 150.0,
+        "phase2_ess_max_lag": 24,
+        "phase2_multiplicity_k": 1.0,
+        "phase2_parameter_curvature_max_penalty": 0.5,
+        "phase2_delay_grid_bars": "0,4,8,16,30",
+        "phase2_min_delay_positive_ratio": 0.6,
+        "phase2_min_delay_robustness_score": 0.6,
+        "blueprints_top_k": 10,
+        "blueprints_filter_event_type": "all",
+        "walkforward_embargo_days": 0,
+        "walkforward_train_frac": 0.6,
+        "walkforward_validation_frac": 0.2,
+        "walkforward_drawdown_cluster_top_frac": 0.10,
+        "walkforward_drawdown_tail_q": 0.05,
+        "promotion_regime_max_share": 0.80,
+        "promotion_max_loss_cluster_len": 64,
+        "promotion_max_cluster_loss_concentration": 0.5,
+        "promotion_min_tail_conditional_drawdown_95": -0.2,
+        "promotion_max_cost_ratio_train_validation": 0.6,
+    }
+    assert expected == {item.name: item.default for item in settings_fields() if item.name in expected}
+
+
+def test_r14_the_delay_grid_is_sorted_and_distinct():
+    assert replace(RUN, phase2_delay_grid_bars="8,0,8,4").delays == (0, 4, 8)
+
+
+def test_r27_cost_bps_is_derived_never_added():
+    assert RUN.cost_bps == 6.0
+    assert replace(RUN, cost_bps=6.0) == RUN
+    with pytest.raises(SettingsError, match="fees_bps \\+ slippage_bps"):
+        replace(RUN, cost_bps=12.0)
+
+
+def test_r40_to_r42_splits_follow_the_calendar():
+    plan = RUN.splits
+    assert plan.purge_bars == 30 + 96 + 1
+    assert datetime(2022, 1, 1, tzinfo=UTC) == plan[Split.TRAIN].start
+    assert datetime(2024, 5, 26, tzinfo=UTC) == plan[Split.TRAIN].end == plan[Split.VALIDATION].start
+    assert datetime(2025, 3, 14, tzinfo=UTC) == plan[Split.VALIDATION].end == plan[Split.TEST].start
+    assert datetime(2026, 1, 1, tzinfo=UTC) == plan[Split.TEST].end
+
+
+def test_an_event_too_late_in_a_split_is_purged():
+    train = RUN.splits[Split.TRAIN]
+    assert RUN.splits.split_of(train.last_entry) is None
+    assert RUN.splits.split_of(train.start) is Split.TRAIN
+
+
+def test_the_digest_ignores_the_name_and_sees_every_other_setting():
+    assert replace(RUN, run_id="R2").digest == RUN.digest
+    for name, value in {
+        "seed": 14,
+        "fees_bps": 5.0,
+        "end": "2025-12-30",
+        "symbols": "BTCUSDT",
+        "source": "synthetic:2",
+    }.items():
+        assert replace(RUN, cost_bps=None, **{name: value}).digest != RUN.digest, name
+
+
+def test_the_difference_names_what_changed():
+    other = replace(RUN, fees_bps=5.0, cost_bps=None)
+    assert RUN.difference(other) == ("fees_bps: 4.0 -> 5.0", "cost_bps: 6.0 -> 7.0")
+
+
+def test_settings_survive_a_round_trip():
+    assert run_from_dict(RUN.to_dict()) == RUN
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("run_id", "a/b", "run_id 'a/b'"),
+        ("run_id", "../up", "run_id"),
+        ("run_id", "", "run_id"),
+        ("run_id", "x" * 65, "run_id"),
+        ("symbols", "", "empty"),
+        ("symbols", "BTC/USDT", "BTC/USDT"),
+        ("start", "2026-02-01", "lies after end"),
+        ("start", "01.02.2024", "YYYY-MM-DD"),
+        ("fees_bps", -1.0, "fees_bps"),
+        ("fees_bps", float("nan"), "fees_bps"),
+        ("phase2_event_type", "moon_phase", "choose one of"),
+        ("phase2_delay_grid_bars", "0,x", "phase2_delay_grid_bars"),
+        ("phase2_delay_grid_bars", "", "phase2_delay_grid_bars"),
+        ("walkforward_train_frac", 0.9, "test window"),
+        ("walkforward_drawdown_tail_q", 1.0, "walkforward_drawdown_tail_q"),
+        ("walkforward_embargo_days", -1, "embargo_days"),
+        ("walkforward_embargo_days", 400, "not longer than its purge"),
+        ("source", "", "source"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(name: str, value: object, says: str):
+    with pytest.raises(UsageError, match=says):
+        replace(RUN, **{"cost_bps": None, name: value})
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(SettingsError, match="unknown settings moon"):
+        run_from_dict({**RUN.to_dict(), "moon": 1})

@@ -1,0 +1,48 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from backtest_assets.gates.context import GATES_MARKET_CONTEXT
+from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red
+
+EVIDENCE = honest("market_context", market().context)
+MIDDLE = market().run.window[0] + timedelta(days=30)
+
+
+def changed(**columns: pl.Expr):
+    return replace(EVIDENCE, frame=EVIDENCE.frame.with_columns(**columns))
+
+
+def test_every_gate_is_green_on_honest_context():
+    assert set() == red(GATES_MARKET_CONTEXT, EVIDENCE)
+
+
+@pytest.mark.parametrize("gate", GATES_MARKET_CONTEXT, ids=lambda gate: gate.name)
+@pytest.mark.parametrize("case", ["empty", "all null", "wrong columns"])
+def test_no_gate_is_green_when_nothing_can_be_measured(gate, case):
+    assert not answer(gate, hopeless(EVIDENCE)[case]).verdict.passed
+
+
+def test_a_word_outside_the_vocabulary_is_found():
+    strange = changed(session=pl.when(pl.col("open_at") == MIDDLE).then(pl.lit("lunch")).otherwise("session"))
+    assert {"words_known", "prefix_invariant"} == red(GATES_MARKET_CONTEXT, strange)
+
+
+def test_a_lost_row_is_missed():
+    lost = replace(EVIDENCE, frame=EVIDENCE.frame.filter(pl.col("open_at") != MIDDLE))
+    assert {"covers_features", "prefix_invariant"} == red(GATES_MARKET_CONTEXT, lost)
+
+
+@pytest.mark.parametrize(("days", "expected"), [(20, {"unknown_remark"}), (80, {"unknown_remark", "unknown_share"})])
+def test_unknown_regimes_are_first_a_remark_and_then_an_error(days, expected):
+    until = market().run.window[0] + timedelta(days=days)
+    unknown = changed(vol_regime=pl.when(pl.col("open_at") < until).then(pl.lit("unknown")).otherwise("vol_regime"))
+    assert expected | {"prefix_invariant"} == red(GATES_MARKET_CONTEXT, unknown)
+
+
+def test_a_regime_that_saw_the_future_is_found():
+    assert {"prefix_invariant"} == red(
+        GATES_MARKET_CONTEXT, changed(bull_bear=pl.col("bull_bear").shift(-1).over("symbol").fill_null("bull"))
+    )

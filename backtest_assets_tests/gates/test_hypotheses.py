@@ -1,0 +1,166 @@
+from datetime import UTC, datetime
+from functools import cache
+
+import polars as pl
+import pytest
+
+from backtest_assets.domain.market import Partition
+from backtest_assets.gates.gate import Evidence, ask_all
+from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST, GATES_TRIAL_LEDGER
+from backtest_assets.research.hypotheses import study
+from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.trials import list_trials
+from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
+from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@cache
+def planted():
+    w = make_world(1, plant=Plant(bps=45))
+    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+
+
+def evidence(table, frame, *, inputs=None, previous=None):
+    w, hypotheses = planted()
+    given = {
+        "hypotheses": hypotheses,
+        "event_outcomes": w.outcomes,
+        "event_candidates": w.events,
+        "market_context": w.context,
+        "bars_um": w.bars,
+    }
+    part = Partition.of_run(w.run.run_id)
+    return Evidence(table, part, frame, AS_OF, run=w.run, inputs=given | (inputs or {}), previous=previous)
+
+
+def red(gates, asked):
+    return {a.verdict.gate for a in ask_all(gates, asked) if not a.verdict.passed}
+
+
+def errors(gates):
+    return {gate.name for gate in gates if gate.severity == "ERROR"}
+
+
+def nulls(frame):
+    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in frame.schema.items())
+
+
+def test_a_true_study_keeps_every_gate():
+    assert red(GATES_HYPOTHESES, evidence(HYPOTHESES, planted()[1])) == set()
+
+
+def test_no_hypothesis_is_red_at_every_gate():
+    assert red(GATES_HYPOTHESES, evidence(HYPOTHESES, HYPOTHESES.empty())) == {g.name for g in GATES_HYPOTHESES}
+
+
+def test_unknown_hypotheses_and_missing_inputs_are_red():
+    asked = evidence(HYPOTHESES, nulls(planted()[1]))
+    assert red(GATES_HYPOTHESES, asked) >= errors(GATES_HYPOTHESES) - {"test_stays_sealed"}
+    w, hypotheses = planted()
+    blind = Evidence(HYPOTHESES, Partition.of_run("w"), hypotheses, AS_OF, run=w.run)
+    assert red(GATES_HYPOTHESES, blind) == {"means_recomputed", "test_stays_sealed"}
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        (lambda f: f.tail(-1), "all_declared_present"),
+        (lambda f: f.with_columns(hold_bars=pl.lit(4, pl.Int32)), "all_declared_present"),
+        (lambda f: f.with_columns(p_validation=pl.lit(None, pl.Float64)), "evidence_finite"),
+        (lambda f: f.with_columns(p_rw=1 - pl.col("p_rw")), "adjusted_p_in_step"),
+        (lambda f: f.with_columns(p_rw=pl.col("p_rw") * 0), "adjusted_p_not_below_p"),
+        (lambda f: f.with_columns(net_mean_train_bps=pl.col("net_mean_train_bps") + 1e-6), "means_recomputed"),
+        (lambda f: f.with_columns(n_train=pl.col("n_train") + 1), "means_recomputed"),
+        (lambda f: f.with_columns(status=pl.lit("selected")), "verdicts_follow_numbers"),
+        (lambda f: f.with_columns(gate_ess=~pl.col("gate_ess")), "verdicts_follow_numbers"),
+        (lambda f: f.with_columns(fail_reasons=pl.lit("")), "verdicts_follow_numbers"),
+        (lambda f: f.with_columns(status=pl.lit("rejected")), "candidates_selected"),
+    ],
+)
+def test_every_corruption_of_the_hypotheses_is_caught(change, gate):
+    assert gate in red(GATES_HYPOTHESES, evidence(HYPOTHESES, change(planted()[1])))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"split": pl.lit("test")}, {"exited_at": pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))}],
+)
+def test_outcomes_of_the_test_window_break_the_seal(change):
+    w, hypotheses = planted()
+    asked = evidence(HYPOTHESES, hypotheses, inputs={"event_outcomes": w.outcomes.with_columns(**change)})
+    assert "test_stays_sealed" in red(GATES_HYPOTHESES, asked)
+
+
+def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
+    frame = planted()[1].with_columns(status=pl.lit("rejected"))
+    answers = {a.verdict.gate: a for a in ask_all(GATES_HYPOTHESES, evidence(HYPOTHESES, frame))}
+    remark = answers["candidates_selected"]
+    assert (remark.verdict.passed, remark.blocks) == (False, False)
+    assert "multiplicity 376" in remark.verdict.detail
+
+
+def test_a_complete_ledger_keeps_every_gate_and_may_only_grow():
+    w, hypotheses = planted()
+    first = list_trials(hypotheses, "d1", run=w.run)
+    grown = list_trials(hypotheses, "d2", run=w.run, previous=first)
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first)) == set()
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, grown, previous=first)) == set()
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first, previous=grown)) == {"grows_only"}
+    changed = grown.with_columns(detail=pl.lit("x"))
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, changed, previous=first)) == {"grows_only"}
+
+
+def test_uncounted_tests_and_unknown_kinds_are_red():
+    w, hypotheses = planted()
+    ledger = list_trials(hypotheses, "d1", run=w.run)
+    forgotten = ledger.filter(pl.col("hypothesis_id") != hypotheses["hypothesis_id"][0])
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, forgotten)) == {"counts_every_test"}
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, nulls(ledger))) >= {"counts_every_test", "kinds_known"}
+
+
+def test_an_empty_ledger_is_legal_only_where_nothing_was_ever_tested():
+    w, hypotheses = planted()
+    empty, untested = TRIAL_LEDGER.empty(), hypotheses.with_columns(is_eligible=pl.lit(value=False))
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty)) == errors(GATES_TRIAL_LEDGER)
+    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested})) == set()
+    before = list_trials(hypotheses, "d1", run=w.run)
+    asked = evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested}, previous=before)
+    assert red(GATES_TRIAL_LEDGER, asked) == errors(GATES_TRIAL_LEDGER)
+
+
+def test_a_true_decision_keeps_every_gate():
+    w, hypotheses = planted()
+    asked = evidence(RESEARCH_CHECKLIST, decide(hypotheses, run=w.run))
+    assert red(GATES_RESEARCH_CHECKLIST, asked) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "gates"),
+    [
+        (lambda f: f.clear(), {g.name for g in GATES_RESEARCH_CHECKLIST}),
+        (nulls, {g.name for g in GATES_RESEARCH_CHECKLIST}),
+        (lambda f: f.tail(-1), {"rows_complete"}),
+        (lambda f: f.with_columns(decision=pl.lit("KEEP_RESEARCH")), {"decision_follows_rows", "decision_promote"}),
+        (lambda f: f.with_columns(is_passed=pl.lit(value=False)), {"decision_follows_rows"}),
+        (lambda f: f.with_columns(limit=pl.lit(0.0)), {"decision_follows_rows"}),
+        (lambda f: f.with_columns(observed=pl.col("observed") + 1), {"counts_recomputed"}),
+    ],
+)
+def test_every_corruption_of_the_checklist_is_caught(change, gates):
+    w, hypotheses = planted()
+    assert red(GATES_RESEARCH_CHECKLIST, evidence(RESEARCH_CHECKLIST, change(decide(hypotheses, run=w.run)))) == gates
+
+
+def test_keep_research_is_a_remark_that_says_why():
+    w, hypotheses = planted()
+    lost = hypotheses.with_columns(
+        gate_validation=pl.lit(value=False), status=pl.lit("rejected"), fail_reasons=pl.lit("validation")
+    )
+    asked = evidence(RESEARCH_CHECKLIST, decide(lost, run=w.run), inputs={"hypotheses": lost})
+    answers = {a.verdict.gate: a for a in ask_all(GATES_RESEARCH_CHECKLIST, asked)}
+    assert [name for name, a in answers.items() if not a.verdict.passed] == ["decision_promote"]
+    assert not answers["decision_promote"].blocks
+    assert "KEEP_RESEARCH" in answers["decision_promote"].verdict.detail
+    assert "first fails validation" in answers["decision_promote"].verdict.detail

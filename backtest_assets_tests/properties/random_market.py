@@ -1,0 +1,159 @@
+"""A driftless random market of two symbols: bursts of volatility, compressions, gaps, spot holes, fat funding."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.context.build import build_context
+from backtest_assets.research.events.controls import match_controls
+from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.features.build import build_features
+from backtest_assets.research.outcomes.measure import measure_outcomes
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.raw import RAW_UM_FUNDING
+
+ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
+SYMBOLS = ("SYNAUSDT", "SYNBUSDT")
+WARM_UP_DAYS = 40
+
+
+@dataclass(frozen=True)
+class RandomMarket:
+    """Raw frames of a market and everything the research rooms make of them; what is not used is not computed."""
+
+    bars: pl.DataFrame
+    spot_bars: pl.DataFrame
+    funding: pl.DataFrame
+    run: ResearchRun
+
+    @cached_property
+    def features(self):
+        return build_features(self.bars, self.spot_bars, self.funding)
+
+    @cached_property
+    def context(self):
+        return build_context(self.features)
+
+    @cached_property
+    def events(self):
+        return detect_events(self.bars, self.features, self.funding, run=self.run)
+
+    @cached_property
+    def controls(self):
+        return match_controls(self.bars, self.features, self.events, run=self.run)
+
+    @cached_property
+    def outcomes(self):
+        return measure_outcomes(self.bars, self.funding, self.events, self.controls, run=self.run)
+
+    def known_by(self, cut: datetime) -> "RandomMarket":
+        """The same market as it was known at an instant."""
+        known = pl.col("known_at") <= cut
+        return replace(
+            self,
+            bars=self.bars.filter(known),
+            spot_bars=self.spot_bars.filter(known),
+            funding=self.funding.filter(pl.col("settled_at") <= cut),
+        )
+
+    def with_future_of(self, other: "RandomMarket", cut: datetime) -> "RandomMarket":
+        """This market up to an instant, another one after it."""
+        past, later = self.known_by(cut), pl.col("known_at") > cut
+        return replace(
+            self,
+            bars=BARS_UM.conform(pl.concat([past.bars, other.bars.filter(later)])),
+            spot_bars=BARS_SPOT.conform(pl.concat([past.spot_bars, other.spot_bars.filter(later)])),
+            funding=RAW_UM_FUNDING.conform(pl.concat([past.funding, other.funding.filter(pl.col("settled_at") > cut)])),
+        )
+
+
+def random_market(seed: int, n_days: int = 150, *, gaps: bool = True, origin: datetime = ORIGIN) -> RandomMarket:
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal(n_days * 96)
+    klines = [_bars(rng, symbol, common, gaps=gaps, origin=origin) for symbol in SYMBOLS]
+    spot = [_spot(rng, bars) if gaps else bars for bars in klines]
+    return RandomMarket(
+        BARS_UM.conform(pl.concat(klines)),
+        BARS_SPOT.conform(pl.concat(spot)),
+        RAW_UM_FUNDING.conform(pl.concat(_funding(rng, symbol, n_days, origin) for symbol in SYMBOLS)),
+        a_run(origin + timedelta(days=min(WARM_UP_DAYS, n_days // 3)), origin + timedelta(days=n_days)),
+    )
+
+
+def a_run(start: datetime, end: datetime, **settings: object) -> ResearchRun:
+    last = end - timedelta(days=1)
+    named = {"phase2_delay_grid_bars": "0,4", **settings}
+    return ResearchRun(
+        run_id="random",
+        symbols=",".join(SYMBOLS),
+        start=f"{start:%Y-%m-%d}",
+        end=f"{last:%Y-%m-%d}",
+        source="synthetic:1",
+        **named,
+    )
+
+
+def _bars(rng: np.random.Generator, symbol: str, common: np.ndarray, *, gaps: bool, origin: datetime) -> pl.DataFrame:
+    n = common.size
+    slow = np.repeat(np.exp(0.5 * rng.standard_normal(n // 96)), 96)  # each day has its own volatility
+    burst = np.ones(n)
+    for start in rng.choice(n, n // 400, replace=False):
+        burst[start : start + 24] = rng.uniform(3, 8)
+    logret = 0.0015 * slow * burst * (0.5 * common + np.sqrt(0.75) * rng.standard_normal(n))
+    simple = np.expm1(logret) - np.expm1(0.5 * (0.0015 * slow * burst) ** 2)  # a martingale in simple returns
+    close = 100.0 * np.cumprod(1.0 + simple)
+    opens = np.concatenate([[100.0], close[:-1]])
+    wick = np.exp(0.0005 * np.abs(rng.standard_normal((2, n))))
+    is_gap = np.zeros(n, dtype=bool)
+    if gaps:
+        is_gap = rng.random(n) < 0.002
+        hole = rng.integers(96, n - 96)
+        is_gap[hole : hole + 24] = True
+        is_gap[0] = False
+    prices = {
+        "open": opens,
+        "high": np.maximum(opens, close) * wick[0],
+        "low": np.minimum(opens, close) / wick[1],
+        "close": close,
+    }
+    nothing = pl.lit(None, dtype=pl.Float64)
+    return pl.DataFrame({name: np.where(is_gap, np.nan, values) for name, values in prices.items()}, nan_to_null=True).with_columns(
+        symbol=pl.lit(symbol),
+        open_at=pl.lit(origin) + BAR * pl.int_range(n),
+        known_at=pl.lit(origin) + BAR * (pl.int_range(n) + 1),
+        volume_base=pl.when(~pl.Series(is_gap)).then(1.0),
+        volume_quote=nothing,
+        n_trades=nothing.cast(pl.Int64),
+        taker_buy_base=nothing,
+        taker_buy_quote=nothing,
+        is_gap=pl.Series(is_gap),
+    ).select(BARS_UM.schema.names()).cast(BARS_UM.schema)  # fmt: skip
+
+
+def _spot(rng: np.random.Generator, bars: pl.DataFrame) -> pl.DataFrame:
+    n = bars.height
+    hole = rng.integers(0, n - 500)
+    missing = pl.Series((np.arange(n) >= hole) & (np.arange(n) < hole + 300)) | pl.col("is_gap")
+    basis = pl.Series(1.0 + 0.0003 * rng.standard_normal(n))
+    prices = [pl.when(~missing).then(pl.col(name) * basis).alias(name) for name in ("open", "high", "low", "close")]
+    return bars.with_columns(*prices, is_gap=missing)
+
+
+def _funding(rng: np.random.Generator, symbol: str, n_days: int, origin: datetime) -> pl.DataFrame:
+    n = 3 * n_days
+    level = np.zeros(n)
+    shocks = 2e-5 * rng.standard_t(3, n)
+    for i in range(1, n):
+        level[i] = 0.9 * level[i - 1] + shocks[i]
+    return pl.DataFrame({"funding_rate": 1e-4 + level}).with_columns(
+        symbol=pl.lit(symbol),
+        settled_at=pl.lit(origin) + timedelta(hours=8) * pl.int_range(n),
+        received_at=pl.lit(origin) + timedelta(hours=8) * pl.int_range(n),
+        funding_interval_h=pl.lit(8.0),
+        source=pl.lit("random"),
+    ).select(RAW_UM_FUNDING.schema.names()).cast(RAW_UM_FUNDING.schema)  # fmt: skip

@@ -1,0 +1,136 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.event import EventType
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.features.build import build_features
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.events import EVENT_CANDIDATES
+from backtest_assets.tables.raw import RAW_UM_FUNDING
+from backtest_assets_tests.properties.random_market import ORIGIN, a_run, random_market
+
+MARKET = random_market(7)
+REAL = Path(__file__).parents[4] / "shared" / "data" / "market"
+
+
+def test_an_event_keeps_its_id_when_the_window_moves():
+    later = a_run(ORIGIN + timedelta(days=70), ORIGIN + timedelta(days=140))
+    moved = detect_events(MARKET.bars, MARKET.features, MARKET.funding, run=later)
+    assert_frame_equal(MARKET.events.drop("status"), moved.drop("status"))
+    start, end = later.window
+    inside = pl.col("known_at").is_between(start, end, closed="left")
+    assert_frame_equal(MARKET.events.filter(inside), moved.filter(inside))
+    assert {"outside_window"} == set(moved.filter(~inside)["status"])
+
+
+def test_ids_are_unique_over_variants_families_and_symbols():
+    assert MARKET.events.height == MARKET.events["event_id"].n_unique()
+    assert {16} == set(MARKET.events["event_id"].str.len_chars())
+
+
+def test_a_run_of_one_family_finds_what_the_run_of_all_finds_of_it():
+    one = a_run(*MARKET.run.window, phase2_event_type=EventType.VOL_SHOCK_RELAXATION.value)
+    only = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
+    assert_frame_equal(MARKET.events.filter(only), detect_events(MARKET.bars, MARKET.features, MARKET.funding, run=one))
+
+
+def test_the_order_of_rows_and_symbols_does_not_matter():
+    shuffled = [f.sample(fraction=1.0, shuffle=True, seed=2) for f in (MARKET.bars, MARKET.features, MARKET.funding)]
+    assert_frame_equal(MARKET.events, detect_events(*shuffled, run=MARKET.run))
+
+
+def test_no_bars_give_no_events():
+    empty = detect_events(MARKET.bars.clear(), MARKET.features.clear(), MARKET.funding, run=MARKET.run)
+    assert_frame_equal(EVENT_CANDIDATES.empty(), empty)
+
+
+def forward_returns(seed: int) -> pl.DataFrame:
+    """Signed return of four hours from the next open, in bps; long for a family without a side."""
+    market = random_market(seed, n_days=100, gaps=False)
+    opens = market.bars.select(
+        "symbol", known_at="open_at", entry="open", exit=pl.col("open").shift(-16).over("symbol")
+    )
+    side = pl.when(pl.col("side") == 0).then(1).otherwise("side")
+    accepted = (pl.col("status") == "accepted") & (pl.col("variant") == "centre")
+    return (
+        market.events.filter(accepted)
+        .join(opens, on=["symbol", "known_at"])
+        .select("event_type", bps=side * (pl.col("exit") / pl.col("entry") - 1) * 1e4)
+        .drop_nulls()
+    )
+
+
+def test_on_a_driftless_random_walk_no_family_foretells_the_price():
+    returns = pl.concat(forward_returns(seed) for seed in range(14))
+    rows = returns.group_by("event_type").agg(
+        n=pl.len(), t=pl.col("bps").mean() / pl.col("bps").std() * pl.len().sqrt()
+    )
+    print(rows)  # noqa: T201  # the brief asks for the counts
+    assert set(EventType) == set(rows["event_type"])
+    assert np.abs(rows["t"].to_numpy()).max() < 3.3  # p of .001 two-sided each
+
+
+@pytest.fixture(scope="module")
+def real_events() -> pl.DataFrame:
+    if not REAL.exists():
+        pytest.skip(f"the shared real market data are not at {REAL}")
+    bars, funding = real_bars(), real_funding()
+    run = ResearchRun(run_id="real", symbols="BTCUSDT,ETHUSDT", start="2022-01-01", end="2025-12-31", source="files:x")
+    return detect_events(bars, build_features(bars, BARS_SPOT.empty(), funding), funding, run=run)
+
+
+def real_bars() -> pl.DataFrame:
+    frames = [
+        pl.read_parquet(REAL / "um" / "klines" / "15m" / f"{symbol}.parquet").select(
+            "open", "high", "low", "close",
+            symbol=pl.lit(symbol),
+            open_at=pl.col("open_time").cast(pl.Datetime("us", "UTC")),
+            known_at=pl.col("open_time").cast(pl.Datetime("us", "UTC")) + BAR,
+            volume_base="volume", volume_quote=pl.lit(None), n_trades=pl.lit(None),
+            taker_buy_base=pl.lit(None), taker_buy_quote=pl.lit(None), is_gap=pl.lit(value=False),
+        )
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    ]  # fmt: skip
+    return BARS_UM.conform(pl.concat(frames))
+
+
+def real_funding() -> pl.DataFrame:
+    frames = [
+        pl.read_parquet(REAL / "um" / "funding" / f"{symbol}.parquet").select(
+            symbol=pl.lit(symbol),
+            settled_at=pl.col("funding_time").cast(pl.Datetime("us", "UTC")).dt.round("1m"),
+            received_at=pl.col("funding_time").cast(pl.Datetime("us", "UTC")),
+            funding_rate="funding_rate",
+            funding_interval_h="interval_hours",
+            source=pl.lit("files"),
+        )
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    return RAW_UM_FUNDING.conform(pl.concat(frames))
+
+
+@pytest.mark.parametrize("day", [datetime(2022, 11, 8, tzinfo=UTC), datetime(2024, 8, 5, tzinfo=UTC)])
+def test_the_volatility_shocks_everybody_remembers_are_found_in_bitcoin(real_events, day):
+    shocks = real_events.filter(
+        (pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value)
+        & (pl.col("symbol") == "BTCUSDT")
+        & (pl.col("status") == "accepted")
+        & pl.col("known_at").is_between(day, day + timedelta(days=2))
+    )
+    assert shocks.height >= 1
+
+
+def test_four_years_of_real_data_hold_as_many_events_as_the_design_counted(real_events):
+    accepted = real_events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
+    counts = {(family, symbol): n for family, symbol, n in accepted.group_by("event_type", "symbol").len().iter_rows()}
+    print(sorted(counts.items()))  # noqa: T201  # the brief asks for the counts
+    shocks = [counts[EventType.VOL_SHOCK_RELAXATION.value, symbol] for symbol in ("BTCUSDT", "ETHUSDT")]
+    assert all(90 <= n <= 150 for n in shocks)
+    assert all(n >= 25 for n in counts.values())

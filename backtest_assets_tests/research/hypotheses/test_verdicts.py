@@ -1,0 +1,134 @@
+import json
+from functools import cache
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from backtest_assets.research.hypotheses import study
+from backtest_assets.research.hypotheses.checklist import CHECKLIST, decide, describe_best, loss_histogram
+from backtest_assets.research.hypotheses.criteria import GATE_NUMBERS, status_columns, verdict_columns
+from backtest_assets.research.hypotheses.trials import list_trials
+from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+
+PERFECT = {
+    "is_eligible": True, "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
+    "net_mean_validation_bps": 1.0, "excess_mean_validation_bps": 1.0, "p_validation": 0.10, "ess_run": 150.0,
+    "net_mean_train_bps": 1.0, "stressed_mean_train_bps": 0.1, "cost_ratio_train": 0.59, "delay_positive_ratio": 0.6,
+    "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4,
+    "n_train": 50, "n_days_train": 40, "n_validation": 10, "n_days_validation": 8,
+}  # fmt: skip
+
+
+def judged(**changes: object):
+    frame = pl.DataFrame(
+        [PERFECT | changes], schema_overrides=dict.fromkeys(changes, pl.Float64) | {"is_eligible": pl.Boolean}
+    )
+    frame = frame.with_columns(**verdict_columns(make_run(500)))
+    return frame.with_columns(**status_columns()).row(0, named=True)
+
+
+@cache
+def planted():
+    w = make_world(1, plant=Plant(bps=45))
+    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+
+
+def test_numbers_exactly_at_their_limits_are_selected():
+    row = judged()
+    assert (row["status"], row["fail_reasons"]) == ("selected", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "gate"),
+    [
+        ("p_rw", 0.0501, "multiplicity"),
+        ("p_bh", 0.0501, "multiplicity"),
+        ("expectancy_after_multiplicity_bps", 0.0, "multiplicity"),
+        ("net_mean_validation_bps", 0.0, "validation"),
+        ("excess_mean_validation_bps", 0.0, "validation"),
+        ("p_validation", 0.1001, "validation"),
+        ("ess_run", 149.9, "ess"),
+        ("net_mean_train_bps", 0.0, "after_cost"),
+        ("stressed_mean_train_bps", 0.0, "stressed_cost"),
+        ("cost_ratio_train", 0.60, "cost_ratio"),
+        ("delay_positive_ratio", 0.59, "delay_robustness"),
+        ("delay_robustness_score", 0.59, "delay_robustness"),
+        ("curvature_penalty", 0.501, "parameter_curvature"),
+        ("n_positive_neighbours", 3, "parameter_curvature"),
+    ],
+)
+def test_one_number_past_its_limit_or_unknown_fails_exactly_its_gate(name, value, gate):
+    for worse in (value, None):
+        row = judged(**{name: worse})
+        assert (row["status"], row["fail_reasons"]) == ("rejected", gate)
+
+
+def test_untested_hypotheses_name_the_counts_that_were_short():
+    row = judged(is_eligible=False, n_train=49, n_days_validation=7)
+    assert (row["status"], row["fail_reasons"]) == ("insufficient_evidence", "n_train < 50,n_days_validation < 8")
+    assert not any(row[gate] for gate in GATE_NUMBERS)
+
+
+def test_a_planted_edge_promotes_the_run():
+    w, table = planted()
+    checklist = decide(table, run=w.run)
+    assert set(checklist["gate"]) == set(CHECKLIST)
+    assert checklist["is_passed"].all()
+    assert set(checklist["decision"]) == {"PROMOTE"}
+    assert "vol_shock_relaxation all long hold 16" in describe_best(table)
+
+
+def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_lost():
+    w, table = planted()
+    lost = table.with_columns(gate_validation=pl.lit(value=False), status=pl.lit("rejected"))
+    checklist = decide(lost, run=w.run)
+    failed = checklist.filter(~pl.col("is_passed"))
+    assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses"}
+    assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
+    assert "first fails validation: net_mean_validation_bps" in failed["detail"][0]
+    assert "validation 16" in loss_histogram(lost)
+
+
+def test_no_hypothesis_no_promotion():
+    w, table = planted()
+    checklist = decide(table.clear(), run=w.run)
+    assert not checklist["is_passed"].any()
+    assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
+
+
+def test_missing_evidence_stops_a_promotion():
+    w, table = planted()
+    lame = table.with_columns(se_train_bps=pl.when(pl.int_range(pl.len()) > 0).then("se_train_bps"))
+    checklist = decide(lame, run=w.run)
+    assert checklist.filter(~pl.col("is_passed"))["gate"].to_list() == ["evidence_finite"]
+    assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
+
+
+def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
+    w, table = planted()
+    ledger = list_trials(table, "d1", run=w.run)
+    assert dict(ledger["kind"].value_counts().iter_rows()) == {
+        "hypothesis": table.height,
+        "delay": table.height * 5,
+        "neighbour": table.height * 4,
+    }
+    row = table.row(0, named=True)
+    own = ledger.filter(pl.col("hypothesis_id") == row["hypothesis_id"])
+    assert own.height == len(json.loads(row["delay_means_json"])) + len(json.loads(row["curvature_means_json"])) - 1
+
+
+def test_untested_hypotheses_are_no_trials():
+    w, table = planted()
+    assert list_trials(table.with_columns(is_eligible=pl.lit(value=False)), "d1", run=w.run).is_empty()
+
+
+def test_the_ledger_grows_with_other_data_or_settings_and_only_then():
+    w, table = planted()
+    first = list_trials(table, "d1", run=w.run)
+    assert_frame_equal(first, list_trials(table, "d1", run=w.run, previous=first))
+    other_data = list_trials(table, "d2", run=w.run, previous=first)
+    assert other_data.height == 2 * first.height
+    other_settings = list_trials(table, "d1", run=make_run(500, fees_bps=5.0), previous=other_data)
+    assert other_settings.height == 3 * first.height
+    assert first.join(other_settings, on=first.columns, how="anti").is_empty()

@@ -1,0 +1,131 @@
+import polars as pl
+import pytest
+
+from backtest_assets.research.promotions.criteria import CRITERIA, MIN_TRADES
+from backtest_assets.research.promotions.decide import promote
+from backtest_assets.tables.walkforward import WALKFORWARD_SUMMARY
+from backtest_assets_tests.research.simulation.market import START, a_run, blueprint, blueprints_of
+
+RUN = a_run()
+GOOD = {
+    "n_trades": 50.0,
+    "stressed_net": 0.1,
+    "cost_ratio": 0.2,
+    "max_regime_share": 0.5,
+    "max_loss_cluster_len": 5.0,
+    "cluster_loss_concentration": 0.3,
+    "tail_conditional_drawdown": -0.1,
+}
+AT_LIMIT = {
+    "n_trades": MIN_TRADES,
+    "stressed_net": 1e-12,
+    "cost_ratio": 0.6,
+    "max_regime_share": 0.8,
+    "max_loss_cluster_len": 64.0,
+    "cluster_loss_concentration": 0.5,
+    "tail_conditional_drawdown": -0.2,
+}
+BEYOND = {
+    "n_trades": MIN_TRADES - 1,
+    "stressed_net": 0.0,
+    "cost_ratio": 0.6001,
+    "max_regime_share": 0.8001,
+    "max_loss_cluster_len": 65.0,
+    "cluster_loss_concentration": 0.5001,
+    "tail_conditional_drawdown": -0.2001,
+}
+METRICS = list(GOOD)
+
+
+def summary_of(train=GOOD, validation=GOOD, name="bp"):
+    rows = [
+        {
+            "split": split,
+            "blueprint_id": name,
+            "metric": metric,
+            "value": value,
+            "unit": "1",
+            "n": 1,
+            "start_at": START,
+            "end_at": START,
+        }
+        for split, values in (("train", train), ("validation", validation))
+        for metric, value in values.items()
+    ]
+    return WALKFORWARD_SUMMARY.conform(pl.DataFrame(rows, schema=WALKFORWARD_SUMMARY.schema))
+
+
+def decided(summary, run=RUN, specs=None):
+    return promote(summary, specs if specs is not None else blueprints_of(blueprint()), run=run)
+
+
+def failing(summary, run=RUN):
+    found = decided(summary, run)
+    assert found["is_promoted"].unique().to_list() == [bool(found["is_passed"].all())]
+    return found.filter(~pl.col("is_passed"))["gate"].to_list()
+
+
+def gate_of(metric):
+    return next(criterion.gate for criterion in CRITERIA if criterion.metric == metric)
+
+
+def test_good_evidence_is_promoted_and_every_gate_is_answered():
+    found = decided(summary_of())
+    assert (len(CRITERIA), True) == (found.height, found["is_promoted"].all())
+    assert set(METRICS) == {criterion.metric for criterion in CRITERIA}
+
+
+def test_evidence_exactly_at_the_limits_is_promoted_with_margin_zero():
+    found = decided(summary_of(AT_LIMIT, AT_LIMIT))
+    assert found["is_promoted"].all()
+    assert pytest.approx([0.0] * len(CRITERIA), abs=1e-9) == found["margin"].to_list()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_step_beyond_a_limit_on_either_split_rejects(metric):
+    bad = {**GOOD, metric: BEYOND[metric]}
+    assert [gate_of(metric)] == failing(summary_of(bad, GOOD)) == failing(summary_of(GOOD, bad))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_number_that_is_not_known_is_insufficient_evidence(metric, value):
+    found = decided(summary_of(GOOD, {**GOOD, metric: value})).filter(gate=gate_of(metric))
+    (row,) = found.to_dicts()
+    assert (row["observed"], row["margin"], row["is_passed"], row["is_promoted"]) == (None, None, False, False)
+    assert row["detail"].startswith(f"insufficient evidence: {metric} is unknown on validation")
+
+
+def test_a_blueprint_without_a_summary_fails_every_gate():
+    found = decided(summary_of(name="another"))
+    assert (len(CRITERIA), 0) == (found.height, found["is_passed"].sum())
+
+
+def test_observed_is_the_worse_split_whichever_it_is():
+    worse = {**GOOD, "cost_ratio": 0.5, "tail_conditional_drawdown": -0.15}
+    for pair in ((GOOD, worse), (worse, GOOD)):
+        observed = dict(decided(summary_of(*pair)).select("gate", "observed").iter_rows())
+        assert (observed["cost_ratio"], observed["tail_conditional_drawdown"]) == (0.5, -0.15)
+
+
+def test_limits_are_the_runs_settings():
+    run = a_run(promotion_regime_max_share=0.4, promotion_max_loss_cluster_len=4)
+    assert failing(summary_of(), run) == ["loss_cluster_len", "regime_share"]
+    limits = dict(decided(summary_of(), run).select("gate", "limit").iter_rows())
+    assert (limits["regime_share"], limits["loss_cluster_len"]) == (0.4, 4.0)
+
+
+def test_the_test_window_is_never_asked():
+    poisoned = summary_of().with_columns(split=pl.lit("test"), value=pl.lit(-9.0))
+    both = pl.concat([summary_of(), poisoned])
+    assert decided(summary_of()).equals(decided(both))
+
+
+def test_only_executed_blueprints_are_judged_and_none_gives_no_rows():
+    idle = blueprints_of(blueprint()).with_columns(is_executed=pl.lit(value=False))
+    assert decided(summary_of(), specs=idle).is_empty()
+
+
+def test_every_criterion_names_its_rule_unit_and_reason():
+    assert len(CRITERIA) == len({criterion.gate for criterion in CRITERIA})
+    assert all(criterion.rule.startswith("R") and criterion.unit and criterion.reason for criterion in CRITERIA)

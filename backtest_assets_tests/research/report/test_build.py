@@ -1,0 +1,253 @@
+import hashlib
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from backtest_assets.domain.split import Split
+from backtest_assets.errors import RefusedError, TableError
+from backtest_assets.research.report.build import Report, build_report
+from backtest_assets.research.report.inputs import Execution, inputs_from
+from backtest_assets.research.report.page import MAX_BYTES, external_references
+from backtest_assets.tables.report import REPORT
+from backtest_assets_tests.research.report.scenes import a_run, execution_of, frames_of, inputs_of, with_source
+
+RUN = a_run()
+PROMOTED = inputs_of(RUN)
+EXECUTION = execution_of(PROMOTED)
+NOTHING = inputs_of(RUN, promoted=0)
+KEPT = inputs_of(RUN, decision="KEEP_RESEARCH")
+SCENES = pytest.mark.parametrize("inputs", [PROMOTED, NOTHING, KEPT], ids=["promoted", "nothing", "kept"])
+
+
+class Numbers(HTMLParser):
+    """Collect every `<data value data-row>` of a page, and the words of every other element with data-row."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.numbers: list[tuple[str, float]] = []
+        self.words: dict[str, str] = {}
+        self.tags: set[str] = set()
+        self._row: str | None = None
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
+        self.tags.add(tag)
+        self._row = None
+        if tag == "data":
+            self.numbers.append((found["data-row"], float(found["value"])))
+        elif "data-row" in found:
+            self._row = found["data-row"]
+
+    def handle_data(self, data):
+        if self._row is not None:
+            self.words[self._row] = data
+
+
+def said(report: Report, section: str, item: str) -> dict[str, Any]:
+    return report.rows.row(by_predicate=(pl.col("section") == section) & (pl.col("item") == item), named=True)
+
+
+@SCENES
+def test_every_number_on_the_page_is_a_row_and_every_row_with_a_number_is_on_the_page(inputs):
+    report = build_report(inputs, run=RUN)
+    shown = report.rows.filter((pl.col("section") != "page") & pl.col("observed").is_not_null())
+    rows = {f"{s}|{i}": o for s, i, o in shown.select("section", "item", "observed").iter_rows()}
+    page = Numbers(report.html)
+    assert [(name, value) for name, value in page.numbers if rows[name] != value] == []
+    unsaid = set(rows) - {name for name, _ in page.numbers} - set(page.words)
+    assert {"verdict|executed_blueprints"} == unsaid
+
+
+@SCENES
+def test_the_rows_keep_their_contract(inputs):
+    rows = build_report(inputs, run=RUN).rows
+    assert_frame_equal(rows, REPORT.conform(rows))
+    assert REPORT.violations(rows).is_empty()
+
+
+@SCENES
+def test_equal_inputs_give_equal_bytes_whatever_the_order_of_their_rows(inputs):
+    once = build_report(inputs, run=RUN)
+    shuffled = {name: frame.sample(fraction=1.0, shuffle=True, seed=3) for name, frame in frames_of(inputs).items()}
+    again = build_report(inputs_from(shuffled, lineage=inputs.lineage.reverse()), run=RUN)
+    assert once.html == build_report(inputs, run=RUN).html
+    assert_frame_equal(
+        once.rows.filter(pl.col("section") != "page"), again.rows.filter(pl.col("section") != "page"), rel_tol=1e-9
+    )
+
+
+@SCENES
+def test_the_page_opens_offline_without_script(inputs):
+    html = build_report(inputs, run=RUN).html
+    assert external_references(html.decode()) == ()
+    assert "script" not in Numbers(html).tags
+    assert len(html) < MAX_BYTES
+
+
+def test_the_page_rows_name_the_page_that_was_written():
+    report = build_report(PROMOTED, run=RUN)
+    assert hashlib.sha256(report.html).hexdigest() == said(report, "page", "sha256")["text"]
+    assert len(report.html) == said(report, "page", "n_bytes")["observed"]
+
+
+def test_a_large_run_takes_at_most_three_cpu_seconds():
+    run = a_run(start="2019-01-01", end="2024-12-31", run_id="SIX_YEARS")
+    inputs = inputs_of(run)
+    start = time.process_time()
+    report = build_report(inputs, run=run)
+    assert time.process_time() - start < 3.0
+    assert len(report.html) < MAX_BYTES
+
+
+def test_keep_research_says_why_and_shows_no_execution():
+    report = build_report(KEPT, run=RUN)
+    assert said(report, "verdict", "decision")["text"] == "KEEP_RESEARCH"
+    assert report.rows.filter(pl.col("section").is_in(["expectancy", "walkforward", "performance", "costs"])).is_empty()
+    text = report.html.decode()
+    assert "Execution was not run." in text
+    assert "Not run is not failed" in text
+    assert "t 2.1 where the luckiest of 121 null hypotheses shows 3.1" in text
+
+
+def test_nothing_promoted_is_said_in_the_headline():
+    report = build_report(NOTHING, run=RUN)
+    assert said(report, "verdict", "headline")["text"] == "Nothing promoted"
+    assert said(report, "verdict", "promoted_blueprints")["observed"] == 0.0
+    assert "<h1>Nothing promoted</h1>" in report.html.decode()
+
+
+def test_the_test_window_is_read_aloud_beside_a_promotion():
+    row = said(build_report(PROMOTED, run=RUN), "verdict", "test_reading")
+    trades = EXECUTION.trades
+    promoted = EXECUTION.promotions.filter("is_promoted")["blueprint_id"].unique()
+    own = trades.filter(pl.col("blueprint_id").is_in(promoted.to_list()) & (pl.col("split") == "test"))
+    assert pytest.approx((own["net_pnl"] / own["exposure"] * 1e4).mean(), rel=1e-12) == row["observed"]
+    assert (row["margin"] > 0) is row["is_passed"]
+
+
+def test_costs_of_the_page_sum_to_the_ledger():
+    report = build_report(PROMOTED, run=RUN)
+    parts = [
+        said(report, "costs", f"total/{name}")["observed"] for name in ("gross_pnl", "fee", "slippage", "funding_pnl")
+    ]
+    net = said(report, "costs", "total/net_pnl")["observed"]
+    assert pytest.approx(EXECUTION.simulation_ledger["net_pnl"].sum(), abs=1e-12) == net
+    assert pytest.approx(sum(parts), abs=1e-12) == net
+
+
+def test_coverage_counts_against_the_calendar_and_a_missing_month_is_zero():
+    report = build_report(KEPT, run=RUN)
+    assert said(report, "coverage", "um/ETHUSDT/2023-02")["observed"] == 0.0
+    assert said(report, "coverage", "spot/ETHUSDT/2023-05")["observed"] == 0.0
+    real = KEPT.bars_um.filter((pl.col("symbol") == "BTCUSDT") & ~pl.col("is_gap"))
+    march = real.filter(pl.col("open_at").dt.month() == 3).height
+    assert march / (31 * 96) == said(report, "coverage", "um/BTCUSDT/2023-03")["observed"]
+    assert 365 * 96 - real.height == said(report, "quality", "BTCUSDT/n_missing")["observed"]
+
+
+def test_the_longest_gap_includes_whole_missing_months():
+    report = build_report(KEPT, run=RUN)
+    assert said(report, "quality", "ETHUSDT/longest_gap")["observed"] >= 28 * 96
+
+
+def test_a_symbol_without_any_bar_is_all_gap_and_unknown():
+    inputs = replace(
+        KEPT, bars_um=KEPT.bars_um.filter(symbol="BTCUSDT"), features=KEPT.features.filter(symbol="BTCUSDT")
+    )
+    report = build_report(inputs, run=RUN)
+    assert said(report, "quality", "ETHUSDT/longest_gap")["observed"] == 365 * 96
+    assert said(report, "quality", "ETHUSDT/funding_known")["observed"] is None
+
+
+def test_hostile_words_from_users_stay_words():
+    run = a_run(source='files:"><script>alert(1)</script><img src=x onerror=alert(2)>')
+    checklist = KEPT.research_checklist.with_columns(detail=pl.lit("<iframe src='https://evil.example'></iframe>"))
+    lineage = pl.DataFrame(
+        {"table": ["<b>x</b>"], "partition": ["'\"><base href=//evil>"], "digest": ["</style><script>"]}
+    )
+    inputs = replace(with_source(KEPT, run), research_checklist=checklist, lineage=lineage)
+    report = build_report(inputs, run=run)
+    page = Numbers(report.html)
+    assert set() == page.tags & {"script", "img", "iframe", "base"}
+    assert external_references(report.html.decode()) == ()
+    assert "files:&#34;&gt;&lt;script&gt;" in report.html.decode()
+
+
+def test_hostile_blueprint_names_stay_words_in_charts():
+    bad = '<script>alert(1)</script>"'
+
+    def renamed(frame: pl.DataFrame) -> pl.DataFrame:
+        first = EXECUTION.promotions["blueprint_id"][0]
+        return frame.with_columns(pl.col("blueprint_id").replace(first, bad))
+
+    execution = replace(
+        EXECUTION,
+        trades=renamed(EXECUTION.trades),
+        promotions=renamed(EXECUTION.promotions),
+        simulation_ledger=renamed(EXECUTION.simulation_ledger),
+    )
+    report = build_report(replace(PROMOTED, execution=execution), run=RUN)
+    assert "script" not in Numbers(report.html).tags
+    assert "&lt;script&gt;alert(1)" in report.html.decode()
+
+
+@pytest.mark.parametrize("decision", [[], ["ERROR"], ["PROMOTE", "KEEP_RESEARCH"]])
+def test_an_unclear_decision_is_refused(decision):
+    base = KEPT.research_checklist.head(len(decision))
+    checklist = base.with_columns(pl.Series("decision", decision, dtype=pl.String))
+    with pytest.raises(RefusedError, match="rebuild research_checklist"):
+        build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+
+
+def test_execution_that_does_not_fit_the_checklist_is_refused():
+    with pytest.raises(RefusedError, match="PROMOTE but execution was not run"):
+        build_report(replace(PROMOTED, execution=None), run=RUN)
+    with pytest.raises(RefusedError, match="KEEP_RESEARCH but execution was run"):
+        build_report(replace(KEPT, execution=EXECUTION), run=RUN)
+
+
+def test_settings_or_splits_of_another_run_are_refused():
+    with pytest.raises(RefusedError, match="rebuild research_run"):
+        build_report(PROMOTED, run=a_run(fees_bps=5.0))
+    plan = EXECUTION.walkforward_splits.with_columns(pl.col("end_at") + pl.duration(days=1))
+    execution = replace(EXECUTION, walkforward_splits=plan)
+    with pytest.raises(RefusedError, match="rebuild walkforward_splits"):
+        build_report(replace(PROMOTED, execution=execution), run=RUN)
+
+
+def test_an_infinite_number_is_refused():
+    checklist = KEPT.research_checklist.with_columns(observed=pl.lit(float("inf")))
+    with pytest.raises(TableError, match=r"research_checklist/.* is infinite"):
+        build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+
+
+def test_missing_tables_are_named():
+    frames = {name: frame for name, frame in frames_of(PROMOTED).items() if name not in {"trades", "features"}}
+    with pytest.raises(TableError, match="features, trades are missing"):
+        inputs_from(frames, lineage=PROMOTED.lineage)
+
+
+def test_inputs_are_gathered_by_table_name():
+    assert inputs_from(frames_of(KEPT), lineage=KEPT.lineage).execution is None
+    assert isinstance(inputs_from(frames_of(PROMOTED), lineage=PROMOTED.lineage).execution, Execution)
+
+
+def test_an_execution_without_trades_is_reported_without_charts():
+    empty = EXECUTION
+    execution = replace(empty, trades=empty.trades.clear(), simulation_ledger=empty.simulation_ledger.clear())
+    report = build_report(replace(PROMOTED, execution=execution), run=RUN)
+    assert said(report, "expectancy", "portfolio/test/expectancy")["observed"] is None
+    assert "No trade was made." in report.html.decode()
+    assert "it says nothing" in said(report, "verdict", "test_reading")["text"]
+
+
+def test_the_split_plan_is_the_runs():
+    report = build_report(KEPT, run=RUN)
+    for split in Split:
+        assert f"{RUN.splits[split].end:%Y-%m-%d %H:%M}" == said(report, "splits", f"{split}/end")["text"]

@@ -1,0 +1,283 @@
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+
+from backtest_assets.domain.blueprint import Blueprint
+from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.cost import CostModel
+from backtest_assets.domain.event import SideRule
+from backtest_assets.domain.split import Split
+from backtest_assets.errors import RefusedError, SettingsError, TableError
+from backtest_assets.research.outcomes.measure import measure_outcomes
+from backtest_assets.research.simulation.ledger import Simulation, simulate_ledger, simulate_trades
+from backtest_assets.tables.events import EVENT_CONTROLS
+from backtest_assets.tables.simulation import SIMULATION_LEDGER, TRADES
+from backtest_assets_tests.research.simulation.market import (
+    START,
+    A,
+    B,
+    a_run,
+    blueprint,
+    blueprints_of,
+    context_of,
+    events_at,
+    funding_at,
+    no_funding,
+    random_bars,
+    random_events,
+    set_bars,
+)
+
+RUN = a_run(symbols=A)
+FLAT = (100.0, 100.0, 100.0, 100.0)
+
+
+def simulated(bars, *specs: Blueprint, events=None, funding=None, run=RUN):
+    wanted = events if events is not None else events_at([100])
+    return Simulation.of(
+        bars,
+        funding if funding is not None else no_funding(),
+        wanted,
+        context_of(bars),
+        blueprints_of(*(specs or (blueprint(),))),
+        run=run,
+    )
+
+
+def test_a_worked_long_trade_books_marks_costs_and_funding_bar_by_bar():
+    bars = set_bars({31: (100, 103, 100, 102), 32: (102, 104, 101, 101), 34: (105, 106, 104, 106)})
+    rates = [0.0, 0.001, 0.002] + [0.0] * 60
+    found = simulated(bars, blueprint(time_stop=4), events=events_at([30]), funding=funding_at({A: rates}))
+    (trade,) = found.trades.to_dicts()
+    # bar 32 opens at 08:00 with the second settlement, priced at the close known then: 102
+    funding = -0.5 * 0.001 * 102 / 100
+    assert pytest.approx(
+        {
+            "gross_pnl": 0.5 * 0.05,
+            "fee": 0.5 * 8e-4,
+            "slippage": 0.5 * 4e-4,
+            "funding_pnl": funding,
+            "net_pnl": 0.025 - 6e-4 + funding,
+        },
+        abs=1e-15,
+    ) == {name: trade[name] for name in ("gross_pnl", "fee", "slippage", "funding_pnl", "net_pnl")}
+    assert tuple(trade[name] for name in ("exit_reason", "n_bars_held", "entered_at", "exited_at", "known_at")) == (
+        "time",
+        4,
+        START + 30 * BAR,
+        START + 34 * BAR,
+        START + 35 * BAR,
+    )
+    assert pytest.approx([0.0, 0.01, -0.005, -0.005, 0.025], abs=1e-15) == found.ledger["gross_pnl"].to_list()
+    assert found.ledger["exposure_before"].to_list() == [0.0, 0.5, 0.5, 0.5, 0.5]
+    assert found.ledger["exposure_after"].to_list() == [0.5, 0.5, 0.5, 0.5, 0.0]
+    assert pytest.approx([3e-4, 0, 0, 0, 3e-4]) == (found.ledger["fee"] + found.ledger["slippage"]).to_list()
+    assert pytest.approx([0, 0, funding, 0, 0]) == found.ledger["funding_pnl"].to_list()
+
+
+def test_a_gap_inside_a_hold_is_carried_and_booked_on_the_next_real_bar():
+    bars = set_bars({101: None, 102: None, 103: (110, 110, 110, 110)})
+    found = simulated(bars, blueprint(time_stop=8))
+    assert pytest.approx([0, 0, 0, 0.05, -0.05, 0, 0, 0, 0], abs=1e-15) == found.ledger["gross_pnl"].to_list()
+    assert found.ledger["exposure_after"].to_list()[:-1] == [0.5] * 8
+
+
+def test_a_trigger_whose_entry_bar_is_a_gap_is_not_entered():
+    assert simulated(set_bars({100: None})).trades.is_empty()
+
+
+def test_the_delay_counts_from_the_instant_the_event_is_known():
+    (entered,) = simulated(set_bars({}), blueprint(delay=7)).trades["entered_at"]
+    assert entered == START + 107 * BAR
+
+
+def test_a_position_held_over_the_last_bar_of_the_run_leaves_at_its_close():
+    last = 20 * 96 - 1
+    found = simulated(set_bars({last: (100, 101, 99, 101)}), events=events_at([last - 1]))
+    assert found.trades.select("exit_reason", "exit_price", "split").rows() == [("end_of_data", 101.0, "purged")]
+
+
+def test_a_position_still_open_where_the_data_end_is_in_the_ledger_and_not_in_the_trades():
+    found = simulated(set_bars({}, n_bars=102))
+    assert (found.trades.height, found.ledger.height) == (0, 2)
+    assert found.ledger["exposure_after"].to_list() == [0.5, 0.5]
+
+
+def test_the_symbol_cap_shrinks_the_later_blueprint_and_the_gross_cap_the_other_symbol():
+    bars = pl.concat([set_bars({}), set_bars({}, symbol=B)])
+    events = pl.concat([events_at([100]), events_at([100], symbol=B)])
+    specs = [blueprint(name, scale=0.6, symbol_cap=0.8, gross_cap=1.5) for name in ("first", "second")]
+    found = simulated(bars, *specs, events=events, run=a_run())
+    sizes = found.trades.select("blueprint_id", "symbol", "exposure").sort("blueprint_id", "symbol").rows()
+    assert [
+        ("first", A, 0.6),
+        ("first", B, 0.6),
+        ("second", A, pytest.approx(0.2)),
+        ("second", B, pytest.approx(0.1)),
+    ] == sizes
+
+
+def test_the_strictest_cap_of_all_blueprints_holds_for_all():
+    specs = [blueprint("wide", scale=0.9), blueprint("strict", scale=0.3, gross_cap=0.4)]
+    assert simulated(set_bars({}), *specs).trades["exposure"].to_list() == [0.4]
+
+
+def test_the_better_rank_is_served_first_and_without_room_there_is_no_trade():
+    found = simulated(set_bars({}), blueprint("z_best", scale=1.0), blueprint("a_next", scale=1.0))
+    assert found.trades["blueprint_id"].to_list() == ["z_best"]
+
+
+def test_only_accepted_centre_events_of_the_family_and_scope_trigger():
+    events = pl.concat(
+        [
+            events_at([100], status=pl.lit("cooldown")),
+            events_at([200], variant=pl.lit("rate_plus")),
+            events_at([300], event_type=pl.lit("range_compression_breakout_window")),
+            events_at([400], symbol=B),
+            events_at([500]),
+        ]
+    )
+    bars = pl.concat([set_bars({}), set_bars({}, symbol=B)])
+    found = simulated(bars, blueprint(symbols=[A]), events=events, run=a_run())
+    assert found.trades["event_id"].to_list() == ["e_AAAUSDT_500"]
+
+
+def test_conditions_are_asked_of_the_context_known_at_the_trigger():
+    known_on_day_1, known_on_day_2 = 96 + 40, 2 * 96 + 40
+    found = simulated(
+        set_bars({}), blueprint(conditions=["vol_regime_high"]), events=events_at([known_on_day_1, known_on_day_2])
+    )
+    assert [START + known_on_day_2 * BAR] == found.trades["triggered_at"].to_list()
+
+
+def test_side_rules_follow_the_event():
+    events = events_at([100, 200], sides=[1, -1])
+    for rule, expected in (
+        (SideRule.WITH_EVENT, [1, -1]),
+        (SideRule.AGAINST_EVENT, [-1, 1]),
+        (SideRule.SHORT, [-1, -1]),
+    ):
+        assert expected == simulated(set_bars({}), blueprint(side_rule=rule), events=events).trades["side"].to_list()
+
+
+def test_what_cannot_be_obeyed_is_refused():
+    with pytest.raises(TableError, match="needs an event with a side"):
+        simulated(set_bars({}), blueprint(side_rule=SideRule.WITH_EVENT))
+    with pytest.raises(RefusedError, match="judged with fees"):
+        simulated(set_bars({}), blueprint(cost=CostModel(1.0, 2.0)))
+    with pytest.raises(SettingsError, match="no condition"):
+        simulated(set_bars({}), blueprint(conditions=["moon_full"]))
+    with pytest.raises(TableError, match="off the 15-minute grid"):
+        simulated(set_bars({}), events=events_at([100], known_at=pl.col("known_at") + pl.duration(minutes=1)))
+
+
+def test_a_missing_settlement_while_holding_is_refused_and_elsewhere_is_not():
+    holed = no_funding(symbols=[A]).filter(pl.col("settled_at") != START + 128 * BAR)
+    with pytest.raises(RefusedError, match="raw_um_funding, symbol AAAUSDT"):
+        simulated(set_bars({}), events=events_at([126]), funding=holed)
+    assert simulated(set_bars({}), events=events_at([300]), funding=holed).trades.height == 1
+
+
+def test_holding_long_over_the_whole_sample_without_costs_is_buy_and_hold():
+    rng = np.random.default_rng(5)
+    bars = random_bars(rng, symbols=[A])
+    run = a_run(symbols=A, fees_bps=0.0, slippage_bps=0.0)
+    spec = blueprint(scale=1.0, stop=0.999, target=9.0, time_stop=10_000, cost=run.cost)
+    found = simulated(bars, spec, events=events_at([0]), run=run)
+    last_close = bars["close"].drop_nulls()[-1]
+    assert pytest.approx(last_close / 100.0 - 1.0, abs=1e-12) == found.ledger["net_pnl"].sum()
+
+
+def test_execution_equals_research_to_the_last_basis_point():
+    rng = np.random.default_rng(11)
+    run = a_run(40, phase2_delay_grid_bars="0,4")
+    bars = random_bars(rng, n_bars=40 * 96)
+    funding = funding_at({s: rng.normal(0, 5e-4, 121).tolist() for s in (A, B)})
+    events = random_events(rng, 60, n_bars=40 * 96)
+    outcomes = measure_outcomes(bars, funding, events, EVENT_CONTROLS.empty(), run=run)
+    n_compared = 0
+    for rule in (SideRule.LONG, SideRule.SHORT, SideRule.WITH_EVENT, SideRule.AGAINST_EVENT):
+        for hold, delay in ((4, 0), (16, 4), (96, 0)):
+            spec = blueprint(side_rule=rule, time_stop=hold, delay=delay, stop=0.95, target=9.0)
+            trades = simulated(bars, spec, events=events, funding=funding, run=run).trades
+            research = outcomes.filter(variant="centre", control_no=0, delay_bars=delay, hold_bars=hold)
+            both = trades.join(research, on="event_id", suffix="_research")
+            assert both["entered_at"].equals(both["entered_at_research"], check_names=False) if both.height else True
+            expected = both["side"] * (both["gross_bps"] - both["funding_bps"]) - run.cost.round_trip_bps
+            assert np.allclose(expected, both["net_pnl"] / both["exposure"] * 1e4, rtol=0, atol=1e-9)
+            n_compared += both.height
+    assert n_compared > 300
+
+
+def test_trades_take_the_split_of_their_trigger():
+    plan = RUN.splits
+    train, test = plan[Split.TRAIN], plan[Split.TEST]
+    bars = [(at - START) // BAR for at in (train.start, train.last_entry - 2 * BAR, train.last_entry, test.start)]
+    found = simulated(set_bars({}), blueprint(time_stop=1), events=events_at(bars))
+    assert found.trades["split"].to_list() == ["train", "train", "purged", "test"]
+
+
+@pytest.mark.parametrize("simulate", [simulate_trades, simulate_ledger])
+@pytest.mark.parametrize("noise", [False, True])
+def test_what_is_known_by_an_instant_never_changes(simulate, noise):
+    rng = np.random.default_rng(3)
+    run, bars = a_run(), random_bars(rng)
+    funding = funding_at({s: rng.normal(0, 5e-4, 61).tolist() for s in (A, B)})
+    events = random_events(rng, 80)
+    specs = blueprints_of(
+        blueprint("a", time_stop=16, stop=0.01, target=0.02, scale=0.4),
+        blueprint(
+            "b", side_rule=SideRule.SHORT, time_stop=48, delay=4, stop=0.02, target=0.01, conditions=["vol_regime_mid"]
+        ),
+        blueprint("c", side_rule=SideRule.WITH_EVENT, time_stop=96, scale=0.9),
+    )
+    whole = simulate(bars, funding, events, context_of(bars), specs, run=run)
+    assert whole.height > 50
+    other = random_bars(np.random.default_rng(99))
+    for cut in rng.integers(96, 20 * 96, 12):
+        t = START + int(cut) * BAR
+        then = pl.col("known_at") <= t
+        known = bars.filter(then)
+        if noise:
+            known = pl.concat([known, other.filter(~then)])
+        part = simulate(
+            known,
+            funding if noise else funding.filter(pl.col("settled_at") <= t),
+            events.filter(then),
+            context_of(known).filter(then),
+            specs,
+            run=run,
+        )
+        assert whole.filter(then).equals(part.filter(then))
+
+
+def test_the_order_of_rows_does_not_matter():
+    rng = np.random.default_rng(4)
+    bars, events = random_bars(rng), random_events(rng, 80)
+    specs = blueprints_of(blueprint("a", stop=0.01), blueprint("b", delay=4, scale=0.9))
+    frames = (bars, no_funding(), events, context_of(bars), specs)
+    whole = simulate_ledger(*frames, run=a_run())
+    assert whole.equals(simulate_ledger(*(f.sample(fraction=1.0, shuffle=True, seed=1) for f in frames), run=a_run()))
+
+
+def test_without_events_or_executed_blueprints_nothing_happens():
+    bars = set_bars({})
+    for events, specs in ((events_at([]), blueprints_of(blueprint())), (events_at([5]), blueprints_of())):
+        frames = (bars, no_funding(), events, context_of(bars), specs)
+        assert TRADES.empty().equals(simulate_trades(*frames, run=RUN))
+        assert SIMULATION_LEDGER.empty().equals(simulate_ledger(*frames, run=RUN))
+
+
+def test_ten_blueprints_on_two_symbols_and_four_years_take_half_a_second():
+    rng = np.random.default_rng(1)
+    n_days = 1460
+    run, bars = a_run(n_days), random_bars(rng, n_bars=n_days * 96)
+    frames = (bars, no_funding(n_days), random_events(rng, 400, n_bars=n_days * 96), context_of(bars))
+    specs = blueprints_of(*(blueprint(f"b{i}", time_stop=(4, 16, 48, 96)[i % 4], scale=0.1) for i in range(10)))
+    Simulation.of(*frames, specs, run=run)
+    begin = time.process_time()
+    found = Simulation.of(*frames, specs, run=run)
+    assert time.process_time() - begin <= 0.5
+    assert found.trades.height > 5_000
