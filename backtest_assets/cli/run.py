@@ -1,17 +1,26 @@
 """`run`, `discover`, `demo` and `backfill`: work, its progress and its verdict."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+import polars as pl
 from rich.markup import escape
 from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT, run_flags
 from backtest_assets.cli.session import ERR, OUT, open_session
 from backtest_assets.defs.desk import PROMOTE
-from backtest_assets.defs.driver import Session, Work, check_source, decision_of, drive_market, drive_run
+from backtest_assets.defs.driver import (
+    Session,
+    Work,
+    check_source,
+    decision_of,
+    drive_market,
+    drive_run,
+    run_publication,
+    run_rows,
+)
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.clock import months_between, utc
 from backtest_assets.domain.market import Partition, parse_symbols
@@ -80,7 +89,7 @@ def _drive(settings: ResearchRun, *, until_blueprints: bool) -> None:
         work = market + drive_run(session, settings, until_blueprints=until_blueprints)
         decision = decision_of(session, settings)
     for refusal in market.refusals:
-        ERR.print(f"[yellow]remark:[/] {escape(refusal)}", highlight=False)
+        ERR.print(f"[yellow]remark:[/] {escape(refusal.removeprefix('refused: '))}", highlight=False, soft_wrap=True)
     _say_work(work)
     _say_verdict(session, settings, decision, until_blueprints=until_blueprints)
     if decision != PROMOTE and not until_blueprints:
@@ -88,67 +97,49 @@ def _drive(settings: ResearchRun, *, until_blueprints: bool) -> None:
 
 
 def _say_work(work: Work) -> None:
-    if work.n_made == 0 and not work.refusals:
-        OUT.print(f"Nothing to do: all {work.n_fresh} partitions are up to date.")
+    if work.n_made == 0:
+        OUT.print(f"Nothing to do: {work.n_fresh} partitions are as they would be made now.")
     else:
         OUT.print(f"{work.n_made} partitions published, {work.n_fresh} were up to date.")
 
 
 def _say_verdict(session: Session, settings: ResearchRun, decision: str, *, until_blueprints: bool) -> None:
-    where = Partition.of_run(settings.run_id)
-    checklist = _rows(session, "research_checklist", where)
-    _say_gates("Checklist", checklist, ("gate", "observed", "limit", "unit", "is_passed", "detail"))
+    run_id = settings.run_id
+    checklist = run_rows(session, "research_checklist", run_id)
+    _say_gates("Checklist", checklist)
+    for gate, detail in checklist.filter(~pl.col("is_passed")).select("gate", "detail").iter_rows():
+        OUT.print(f"  [red]{gate}[/]: {escape(detail)}", highlight=False)
     if until_blueprints:
-        OUT.print(f"[bold]{decision}[/]  run {settings.run_id}: discovery is complete.")
+        OUT.print(f"[bold]{decision}[/]  run {run_id}: discovery is complete.")
         return
-    promoted: set[str] = set()
+    outcome = "execution stays closed, the checklist says why"
     if decision == PROMOTE:
-        gates = _rows(session, "promotions", where)
-        _say_gates(
-            "Promotion gates", gates, ("blueprint_id", "gate", "observed", "comparator", "limit", "unit", "is_passed")
-        )
-        promoted = {row["blueprint_id"] for row in gates if row["is_promoted"]}
-    count = (
-        f": {len(promoted)} blueprint(s) promoted"
-        if decision == PROMOTE
-        else ": execution stays closed, see the checklist"
-    )
-    OUT.print(f"[bold]{decision}[/]  run {settings.run_id}{count}.")
-    OUT.print(f"Report: {report_path(session, settings.run_id)}", soft_wrap=True, highlight=False)
+        gates = run_rows(session, "promotions", run_id)
+        for name, rows in gates.group_by("blueprint_id", maintain_order=True):
+            _say_gates(f"{name[0]}: {'promoted' if rows['is_promoted'][0] else 'rejected'}", rows)
+        outcome = f"{gates.filter('is_promoted')['blueprint_id'].n_unique()} blueprint(s) promoted"
+    OUT.print(f"[bold]{decision}[/]  run {run_id}: {outcome}.")
+    OUT.print(f"Report: {report_path(session, run_id)}", soft_wrap=True, highlight=False)
 
 
 def report_path(session: Session, run_id: str) -> str:
-    """Return where the published report of a run lies.
+    """Return where the report of a run lies, through the guard.
 
     Raises:
-        RefusedError: if the run has no report.
+        RefusedError: if the run has no report, or none that may be read.
     """
-    published = session.lake.current("report", Partition.of_run(run_id))
-    if published is None:
-        message = f"run {run_id} has no report; `backtest-assets run` makes it"
-        raise RefusedError(message)
-    session.lake.verify(published)
-    return str(session.lake.attachment(published, "report.html"))
+    return str(session.lake.attachment(run_publication(session, "report", run_id), "report.html"))
 
 
-def _rows(session: Session, table: str, partition: Partition) -> list[dict[str, Any]]:
-    published = session.lake.current(table, partition)
-    return [] if published is None else session.lake.scan([published]).collect().to_dicts()
-
-
-def _say_gates(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    grid = Grid(*columns, title=title, title_justify="left")
-    for row in rows:
-        grid.add_row(*(_cell(row[name]) for name in columns))
+def _say_gates(title: str, rows: pl.DataFrame) -> None:
+    grid = Grid("gate", "observed", "", "limit", "unit", "verdict", title=escape(title), title_justify="left")
+    for row in rows.to_dicts():
+        observed = "unknown" if row["observed"] is None else f"{row['observed']:.6g}"
+        verdict = "[green]pass" if row["is_passed"] else "[red]FAIL"
+        grid.add_row(
+            row["gate"], observed, row.get("comparator", ">="), f"{row['limit']:.6g}", escape(row["unit"]), verdict
+        )
     OUT.print(grid)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "[green]pass" if value else "[red]FAIL"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return escape("" if value is None else str(value))
 
 
 def _day(name: str, text: str) -> datetime:

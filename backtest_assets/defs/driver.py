@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import dagster as dg
+import polars as pl
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.desk import PROMOTE
 from backtest_assets.defs.freshness import is_fresh_research, stale_bars, stale_raw
+from backtest_assets.defs.guard import inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
 from backtest_assets.defs.resources import Observer
@@ -19,6 +21,7 @@ from backtest_assets.domain.clock import month_end, month_of
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import BrokenError, RefusedError, SourceError
+from backtest_assets.lake.publication import Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.sources.base import Dataset, Source
 from backtest_assets.sources.open import open_source
@@ -101,9 +104,10 @@ def drive_market(
         wanted = [*required, *(p for p in optional if _reaches(source, dataset, p))]
         if source.span(dataset, wanted[0]["symbol"]) is None and dataset is Dataset.SPOT_OHLCV:
             continue
-        stale = stale_raw(session.instance, session.lake, source, dataset, wanted)
-        work += _materialize_months(session, [dataset.value], stale, source_spec) + Work(
-            0, len(wanted) - len(stale), ()
+        stale, still_red = stale_raw(session.instance, session.lake, source, dataset, wanted)
+        work += _materialize_months(session, [dataset.value], stale, source_spec)
+        work += Work(
+            0, len(wanted) - len(stale), tuple(f"still refused, the source is unchanged: {one}" for one in still_red)
         )
     for table in _BARS:
         wanted = [*required, *optional]
@@ -130,12 +134,33 @@ def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> 
 
 
 def decision_of(session: Session, run: ResearchRun) -> str:
-    """Return what the published checklist of a run decided."""
-    published = session.lake.current("research_checklist", Partition.of_run(run.run_id))
-    if published is None:
-        message = f"research_checklist of run {run.run_id} is not published; the run stopped before it"
-        raise RefusedError(message)
-    return str(session.lake.scan([published]).select("decision").collect().item(0, 0))
+    """Return what the checklist of a run decided.
+
+    Raises:
+        RefusedError: if the checklist may not be read.
+    """
+    return str(run_rows(session, "research_checklist", run.run_id)["decision"][0])
+
+
+def run_rows(session: Session, table: str, run_id: str) -> pl.DataFrame:
+    """Return a run's rows of a table, through the guard.
+
+    Raises:
+        RefusedError: if they may not be read.
+    """
+    return session.lake.scan([run_publication(session, table, run_id)]).collect()
+
+
+def run_publication(session: Session, table: str, run_id: str) -> Publication:
+    """Return a run's published version of a table, through the guard.
+
+    Raises:
+        RefusedError: if it may not be read.
+    """
+    inspection = inspect(session.instance, session.lake, table, [Partition.of_run(run_id)])
+    if inspection.refused:
+        raise RefusedError(str(inspection.refused[0]))
+    return inspection.admitted[0].publication
 
 
 def _reaches(source: Source, dataset: Dataset, partition: Partition) -> bool:

@@ -1,11 +1,11 @@
 """Whether a partition is up to date: same code, same inputs, same source; what is fresh is not made again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.guard import Admitted, inspect
+from backtest_assets.defs.guard import Admitted, Refusal, inspect
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Partition
@@ -18,17 +18,36 @@ from backtest_assets.tables.registry import TABLES
 
 def stale_raw(
     instance: dg.DagsterInstance, lake: Lake, source: Source, dataset: Dataset, partitions: Iterable[Partition]
-) -> list[Partition]:
-    """Return the raw partitions that are absent, red, of other code, or whose source changed since."""
+) -> tuple[list[Partition], list[Refusal]]:
+    """Sort out what must be ingested.
+
+    Returns:
+        The partitions that are absent, altered, of other code or whose source changed since; and the refusals of those
+        that are red and would be red again, because code and source are what they were.
+    """
     asked = tuple(partitions)
+    inspection = inspect(instance, lake, dataset.value, asked)
     fresh = {
         one.publication.partition
-        for one in inspect(instance, lake, dataset.value, asked).admitted
-        if _same_code(one.publication)
-        and one.publication.notes.get("source") == source.identity
-        and one.publication.notes.get("fingerprint") == _fingerprint(source, dataset, one.publication.partition)
+        for one in inspection.admitted
+        if _is_unchanged(
+            {"code_version": one.publication.code_version, **one.publication.notes},
+            source,
+            dataset,
+            one.publication.partition,
+        )
     }
-    return [partition for partition in asked if partition not in fresh]
+    still_red = [one for one in inspection.refused if _is_unchanged(one.attempt, source, dataset, one.partition)]
+    settled = fresh | {one.partition for one in still_red}
+    return [partition for partition in asked if partition not in settled], still_red
+
+
+def _is_unchanged(attempt: Mapping[str, str], source: Source, dataset: Dataset, partition: Partition) -> bool:
+    return (
+        attempt.get("code_version") == code_version(TABLES[dataset.value])
+        and attempt.get("source") == source.identity
+        and attempt.get("fingerprint") == source.fingerprint(dataset, partition["symbol"], partition["month"])
+    )
 
 
 def stale_bars(
@@ -66,10 +85,6 @@ def is_fresh_research(
 
 def _same_code(publication: Publication) -> bool:
     return publication.code_version == code_version(TABLES[publication.table])
-
-
-def _fingerprint(source: Source, dataset: Dataset, partition: Partition) -> str:
-    return source.fingerprint(dataset, partition["symbol"], partition["month"])
 
 
 def _consumed(publication: Publication) -> frozenset[tuple[str, str, str]]:

@@ -4,8 +4,8 @@ A blocking check protects one run only; so every reader asks again, from the eve
 registry and never over the loaded definitions (which are incomplete in some processes).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import dagster as dg
@@ -26,16 +26,26 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 
 _PAGE: Final = 1000
+ATTEMPT: Final = ("code_version", "source", "fingerprint")
+"""Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
 _COMPLETED: Final = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a partition may not be read."""
+    """Why a partition may not be read.
+
+    Attributes:
+        table: its table.
+        partition: the partition.
+        reason: the most telling objection.
+        attempt: what the red attempt was made of (`code_version`, `source`, `fingerprint`); empty if no gate was red.
+    """
 
     table: str
     partition: Partition
     reason: str
+    attempt: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         return f"{self.table}[{self.partition.label}]: {self.reason}"
@@ -77,20 +87,21 @@ def inspect(instance: dg.DagsterInstance, lake: Lake, table: str, partitions: It
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION, {partition.label for partition in asked}
     )
-    verdicts = {gate.name: _newest(instance, table, gate, asked) for gate in gates}
+    newest = {gate: _newest(instance, table, gate, asked) for gate in gates}
     admitted: list[Admitted] = []
     refused: list[Refusal] = []
     for partition in asked:
+        records = {gate: by_label.get(partition.label) for gate, by_label in newest.items()}
         try:
             publication = lake.current(table, partition)
-            reason = _objection(publication, latest.get(partition.label), gates, verdicts, partition)
+            reason = _objection(publication, latest.get(partition.label), records)
             if reason is None and publication is not None:
                 lake.verify(publication)
                 admitted.append(Admitted(publication, latest[partition.label]))
                 continue
         except BacktestAssetsError as error:
             reason = str(error)
-        refused.append(Refusal(table, partition, reason or "it is not published"))
+        refused.append(Refusal(table, partition, reason or "it is not published", _attempt(records)))
     return Inspection(tuple(admitted), tuple(refused))
 
 
@@ -180,16 +191,11 @@ def _judged(table: str, gate: Gate, partition: Partition, record: AssetCheckExec
 def _objection(
     publication: Publication | None,
     materialization_id: int | None,
-    gates: Sequence[Gate],
-    verdicts: Mapping[str, Mapping[str, AssetCheckExecutionRecord]],
-    partition: Partition,
+    records: Mapping[Gate, AssetCheckExecutionRecord | None],
 ) -> str | None:
     """Return why a partition may not be read, the most telling reason first; None if it may."""
-    records = {gate: verdicts[gate.name].get(partition.label) for gate in gates}
-    for gate, record in records.items():
-        evaluation = _evaluation(record)
-        if record is not None and evaluation is not None and not evaluation.passed and not _is_remark(gate, evaluation):
-            return f"gate {gate.name} FAILED in run {record.run_id[:8]}: {evaluation.description}"
+    for gate, evaluation in _red(records):
+        return f"gate {gate.name} FAILED: {evaluation.description}"
     if materialization_id is None:
         return "never materialised; materialise it first"
     if publication is None:
@@ -202,6 +208,22 @@ def _objection(
         ),
         None,
     )
+
+
+def _red(records: Mapping[Gate, AssetCheckExecutionRecord | None]) -> Iterator[tuple[Gate, AssetCheckEvaluation]]:
+    for gate, record in records.items():
+        evaluation = _evaluation(record)
+        if evaluation is not None and not evaluation.passed and not _is_remark(gate, evaluation):
+            yield gate, evaluation
+
+
+def _attempt(records: Mapping[Gate, AssetCheckExecutionRecord | None]) -> Mapping[str, str]:
+    """Return what the red attempt was made of, if its newest verdicts agree on it."""
+    attempts = [
+        {name: str(value.value) for name, value in evaluation.metadata.items() if name in ATTEMPT}
+        for _, evaluation in _red(records)
+    ]
+    return attempts[0] if attempts and all(attempt == attempts[0] for attempt in attempts) else {}
 
 
 def _is_remark(gate: Gate, evaluation: AssetCheckEvaluation) -> bool:

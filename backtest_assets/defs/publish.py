@@ -75,6 +75,7 @@ class _Settled:
     answers: Sequence[Answer]
     publication: Publication | None
     quarantined: str | None = None
+    attempt: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def is_green(self) -> bool:
@@ -139,7 +140,8 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
         answers = ask_all(GATES[table.name], evidence)
         if any(answer.blocks for answer in answers):
             kept = store.quarantine(staged, [answer.verdict for answer in answers], as_of=step.as_of)
-            return _Settled(partition, answers, None, str(kept))
+            attempt = {"code_version": code_version(table), **product.notes}
+            return _Settled(partition, answers, None, str(kept), attempt)
         publication = store.publish(
             staged,
             code_version=code_version(table),
@@ -260,6 +262,7 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
     if one.quarantined is not None:
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
+        facts |= {name: dg.MetadataValue.text(text) for name, text in one.attempt.items()}
     return facts
 
 

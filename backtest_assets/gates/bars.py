@@ -42,7 +42,7 @@ def _ask_grid(evidence: Evidence) -> Verdict:
     name, unit = "exact_grid", "instants missing or too many"
     found, expected = evidence.frame["open_at"], expected_opens(evidence)
     if found.is_empty() or expected.is_empty():
-        return nothing_to_judge(name, evidence, 0, unit, _REBUILD)
+        return nothing_to_judge(name, 0, unit)
     missing = expected.filter(~expected.is_in(found.implode()))
     extra = found.filter(~found.is_in(expected.implode()).fill_null(value=False) | found.is_duplicated())
     wrong = pl.concat([missing, extra])
@@ -66,7 +66,7 @@ def _gap_share(limit: float) -> Gate:
         # A bar without a close is a gap whatever its flag says; an unknown flag is one too.
         gap = evidence.frame["is_gap"].fill_null(value=True) | evidence.frame["close"].is_null()
         if gap.is_empty():
-            return nothing_to_judge(name, evidence, limit, unit, fix)
+            return nothing_to_judge(name, limit, unit)
         n_gaps = int(gap.sum())
         share = n_gaps / len(gap)
         detail = f"{n_gaps} of {len(gap)} bars are gaps; {fix}" if n_gaps else "no gaps"

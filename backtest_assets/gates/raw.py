@@ -61,7 +61,7 @@ def rows_gate(
 
     def ask(evidence: Evidence) -> Verdict:
         if evidence.frame.is_empty():
-            return nothing_to_judge(name, evidence, _ZERO_ROWS, "rows", fix)
+            return nothing_to_judge(name, _ZERO_ROWS, "rows")
         broken = evidence.frame.filter(~holds(evidence).fill_null(value=False))
         detail = (
             f"{broken.height} of {evidence.frame.height} rows break it; {fix}" if broken.height else "every row holds"
@@ -71,9 +71,9 @@ def rows_gate(
     return Gate(name, severity, f"{about} Limit: 0 rows.", ask)
 
 
-def nothing_to_judge(name: str, evidence: Evidence, limit: float, unit: str, fix: str) -> Verdict:
+def nothing_to_judge(name: str, limit: float, unit: str) -> Verdict:
     """Return the red verdict of a gate that was shown no rows."""
-    detail = f"{evidence.table.name} {evidence.partition} has no rows, or none of its bars is closed yet; {fix}"
+    detail = "there are no rows: get this month from a source that has it, or choose a window without it"
     return Verdict(name, math.nan, limit, unit, passed=False, detail=detail)
 
 
@@ -138,7 +138,7 @@ def _coverage(name: str, limit: float, severity: Severity, fix: str) -> Gate:
     def ask(evidence: Evidence) -> Verdict:
         expected = expected_opens(evidence)
         if evidence.frame.is_empty() or expected.is_empty():
-            return nothing_to_judge(name, evidence, limit, unit, fix)
+            return nothing_to_judge(name, limit, unit)
         missing = expected.filter(~expected.is_in(evidence.frame["open_at"].implode()))
         share = 1 - len(missing) / len(expected)
         holes = _holes(missing)
@@ -224,7 +224,7 @@ def _ask_settlements_complete(evidence: Evidence) -> Verdict:
     name, unit = "settlements_complete", "holes"
     fix = "ingest the month's funding again; a month from the middle of a listing cannot be used, begin with the next"
     if evidence.frame.is_empty():
-        return nothing_to_judge(name, evidence, 0, unit, fix)
+        return nothing_to_judge(name, 0, unit)
     month = evidence.partition["month"]
     rows = _settlements(evidence.frame)
     first, last, due = rows["settled_at"][0], rows["settled_at"][-1], rows["next"][-1]

@@ -191,7 +191,7 @@ def test_sql_is_read_only(root: Path):
 
 def test_an_unknown_run_is_refused_with_code_1(root: Path):
     assert "does not exist" in call(root, "gates", "NOPE", code=1)
-    assert "no report" in call(root, "report", "NOPE", code=1)
+    assert "report[NOPE]: never materialised" in call(root, "report", "NOPE", code=1)
 
 
 def test_doctor_is_content_with_a_fresh_root(root: Path):
