@@ -57,7 +57,7 @@ def dagster_dev(world: World) -> Iterator[Callable[[str, dict[str, Any]], Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(DAGSTER), "dev", "-m", "backtest_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    command = [str(DAGSTER.with_name("backtest-assets")), "ui", "--port", str(port)]
     log = (world.settings.data_root / "dev.log").open("w")
     process = subprocess.Popen(command, env=environment(world), stdout=log, stderr=log, start_new_session=True)
 

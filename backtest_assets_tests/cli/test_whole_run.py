@@ -1,0 +1,135 @@
+"""The demo from nothing to a report: what README promises, what operators then look at, and that every sum reconciles."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from backtest_assets.lake.store import Lake
+from backtest_assets.tables.registry import TABLES
+from backtest_assets_tests.cli.terminal import call
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = tmp_path_factory.mktemp("demo")
+    return root, call(root, "demo")
+
+
+def ask(root: Path, statement: str) -> list[dict[str, object]]:
+    return json.loads(call(root, "sql", statement, "--json"))
+
+
+def test_the_demo_prints_verdict_gates_and_where_the_report_lies(demo: tuple[Path, str]):
+    _, said = demo
+    assert "PROMOTE  run DEMO" in said
+    assert "Checklist" in said
+    assert "stressed_net" in said
+    page = Path(said.split("Report: ")[1].strip())
+    assert page.read_bytes().startswith(b"<!doctype html>")
+
+
+def test_r36_a_second_run_does_no_work_and_says_so(demo: tuple[Path, str]):
+    root, _ = demo
+    again = call(root, "demo")
+    assert "Nothing to do" in again
+    assert "PROMOTE  run DEMO" in again
+
+
+def test_r4_r52_the_run_id_is_frozen_with_a_readable_difference(demo: tuple[Path, str]):
+    root, _ = demo
+    spec = {
+        row["setting"]: json.loads(str(row["value_json"]))
+        for row in ask(root, "select setting, value_json from research_run")
+    }
+    changed = {name: str(value) for name, value in spec.items() if name != "cost_bps"} | {"fees_bps": "5"}
+    flags = [part for name, value in changed.items() for part in (f"--{name}", value)]
+    said = call(root, "run", *flags, code=2)
+    assert "fees_bps: 4.0 -> 5.0" in said
+
+
+def test_every_gate_of_the_run_is_green(demo: tuple[Path, str]):
+    root, _ = demo
+    rows = json.loads(call(root, "gates", "DEMO", "--json"))
+    assert {row["table"] for row in rows} == set(TABLES)
+    assert [row for row in rows if not row["passed"] and row["severity"] == "ERROR"] == []
+
+
+def test_r47_the_report_is_found_again(demo: tuple[Path, str]):
+    root, said = demo
+    assert call(root, "report", "DEMO").strip() == said.split("Report: ")[1].strip()
+
+
+def test_every_table_is_a_view(demo: tuple[Path, str]):
+    root, _ = demo
+    for table in TABLES:
+        (row,) = ask(root, f"from {table} select count(*) as n")
+        assert row["n"], table
+
+
+def test_r104_trades_ledger_metrics_and_equity_reconcile(demo: tuple[Path, str]):
+    root, _ = demo
+    (row,) = ask(
+        root,
+        "select (select sum(net_pnl) from simulation_ledger) as ledger, (select sum(net_pnl) from trades) as trades, "
+        "(select sum(gross_pnl - fee - slippage + funding_pnl) from simulation_ledger) as parts",
+    )
+    assert row["ledger"] == pytest.approx(row["trades"], abs=1e-9) == pytest.approx(row["parts"], abs=1e-9)
+    (split,) = ask(root, "select sum(net_pnl) as n from simulation_ledger where split = 'train'")
+    (metric,) = ask(root, "select value from walkforward_train where blueprint_id = 'portfolio' and metric = 'net'")
+    assert split["n"] == pytest.approx(metric["value"], abs=1e-9)
+
+
+def test_research_and_execution_price_the_same_trades(demo: tuple[Path, str]):
+    root, _ = demo
+    rows = ask(
+        root,
+        "select 1e4 * t.net_pnl / t.exposure as executed, t.side * (o.gross_bps - o.funding_bps) - 12 as researched "
+        "from trades t join event_outcomes o on t.event_id = o.event_id and o.control_no = 0 and o.variant = 'centre' "
+        "and o.delay_bars = 0 and o.hold_bars = t.n_bars_held where t.exit_reason = 'time' and t.split <> 'test'",
+    )
+    assert len(rows) > 100
+    assert all(row["executed"] == pytest.approx(row["researched"], abs=1e-6) for row in rows)
+
+
+def test_the_test_window_is_opened_only_by_its_own_slice(demo: tuple[Path, str]):
+    root, _ = demo
+    (sealed,) = ask(
+        root,
+        "select max(exited_at) < (select start_at from walkforward_splits where split = 'test') as before from event_outcomes",
+    )
+    assert sealed["before"] is True
+    assert ask(root, "select distinct split from walkforward_summary order by 1") == [
+        {"split": "train"},
+        {"split": "validation"},
+    ]
+
+
+def test_every_research_table_records_what_it_was_made_from(demo: tuple[Path, str]):
+    root, _ = demo
+    lake = Lake(root)
+    for name, table in TABLES.items():
+        if table.layer == "research" and name != "research_run":
+            (partition,) = lake.partitions(name)
+            published = lake.current(name, partition)
+            assert published is not None
+            assert published.inputs, name
+            assert all(len(one.digest) == 64 and one.materialization_id > 0 for one in published.inputs)
+
+
+def test_a_tampered_input_stops_the_next_run_by_name(demo: tuple[Path, str]):
+    root, _ = demo
+    victim = next((root / "lake" / "features").rglob("*.parquet"))
+    saved = victim.read_bytes()
+    victim.chmod(0o644)
+    victim.write_bytes(saved[:-4] + b"XXXX")
+    try:
+        rows = pl.DataFrame(json.loads(call(root, "gates", "DEMO", "--json")))
+        assert rows.height > 0
+        repaired = call(root, "demo")
+        assert "PROMOTE  run DEMO" in repaired
+        assert "Nothing to do" not in repaired
+    finally:
+        if victim.exists():
+            victim.write_bytes(saved)
