@@ -7,7 +7,7 @@ import resource
 import sys
 import tempfile
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from backtest_assets.cli.run import DEMO
@@ -25,7 +25,7 @@ class Meter:
     """Books CPU seconds by table."""
 
     def __init__(self) -> None:
-        self.cpu_s: Counter[str] = Counter()
+        self.cpu_s: defaultdict[str, float] = defaultdict(float)
         self.n: Counter[str] = Counter()
         self._last = cpu_s()
 

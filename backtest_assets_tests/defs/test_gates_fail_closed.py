@@ -17,6 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from backtest_assets.defs import guard, publish
 from backtest_assets.defs.driver import _execute
+from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
 from backtest_assets.defs.guard import inspect
 from backtest_assets.domain.market import Partition
 from backtest_assets.gates.gate import Evidence, Gate
@@ -73,9 +74,9 @@ def test_an_upstream_that_was_never_materialised_is_refused(world: World):
 def test_an_upstream_that_was_never_checked_is_refused(world: World):
     world.ingest()
     fresh = Partition.of_month("AAAUSDT", "2023-12")
-    staged = world.lake.stage(
-        TABLES["raw_um_ohlcv"], fresh, world.lake.scan([world.lake.current("raw_um_ohlcv", FIRST)]).collect()
-    )
+    published = world.lake.current("raw_um_ohlcv", FIRST)
+    assert published is not None
+    staged = world.lake.stage(TABLES["raw_um_ohlcv"], fresh, world.lake.scan([published]).collect())
     world.lake.publish(staged, code_version="x", inputs=(), notes={}, writer="nobody", as_of=datetime.now(UTC))
     world.session.instance.report_runless_asset_event(dg.AssetMaterialization("raw_um_ohlcv", partition=fresh.label))
     assert "never evaluated" in refusals(world, partition=fresh)
@@ -205,6 +206,7 @@ def test_deleted_evidence_refuses(world: World):
 def test_a_wiped_verdict_refuses(world: World):
     world.ingest()
     storage = world.session.instance.event_log_storage
+    assert isinstance(storage, PooledSqliteEventLogStorage)
     with storage.index_connection() as connection:
         connection.execute(sa.text("DELETE FROM asset_check_executions WHERE check_name = 'ohlc_sane'"))
     assert "gate ohlc_sane was never evaluated" in refusals(world)
