@@ -202,7 +202,7 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "phase2_parameter_curvature_max_penalty": (0, 100, "give 0 to 100"),
     "phase2_min_delay_positive_ratio": (0, 1, "give a share of 0 to 1"),
     "phase2_min_delay_robustness_score": (0, 1, "give a score of 0 to 1"),
-    "strategy_blueprint_max_per_event": (1, 100, "give 1 to 100"),
+    "strategy_blueprint_max_per_event": (1, 2, "give 1 or 2: a family has two sides, and the best of each is compiled"),
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
     "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),
     "walkforward_drawdown_tail_q": (1e-9, 1 - 1e-9, "give a quantile between 0 and 1"),

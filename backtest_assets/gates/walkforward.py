@@ -12,6 +12,7 @@ from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.run import HOLD_GRID_BARS
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
+from backtest_assets.gates.deciding import deciding_differences
 from backtest_assets.gates.executed import near
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.metrics import (
@@ -163,6 +164,12 @@ def _split_gates(split: Split) -> tuple[Gate, ...]:
         rows_gate(
             "stressed_net_is_stressed", "Stressed net is gross - 2 x cost + funding (R59).", _unstressed, fix=fix
         ),
+        rows_gate(
+            "deciding_metrics_recounted",
+            "What promotion decides on (cost ratio, regime share, loss clusters, tail drawdown), counted once more (R61, R62).",
+            lambda evidence: deciding_differences(evidence, split),
+            fix=fix,
+        ),
         rows_gate("blueprints_add_up", "The portfolio is the sum of its blueprints.", _not_additive, fix=fix),
         limit_gate(
             "few_trades",
@@ -177,7 +184,7 @@ def _split_gates(split: Split) -> tuple[Gate, ...]:
 
 
 GATES_WALKFORWARD_TRAIN: Final = _split_gates(Split.TRAIN)
-"""Inputs of this and the other two: walkforward_splits, simulation_ledger, trades, blueprints."""
+"""Inputs of this and the other two: walkforward_splits, simulation_ledger, trades, market_context, blueprints."""
 GATES_WALKFORWARD_VALIDATION: Final = _split_gates(Split.VALIDATION)
 GATES_WALKFORWARD_TEST: Final = _split_gates(Split.TEST)
 

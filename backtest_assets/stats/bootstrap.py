@@ -13,12 +13,12 @@ N_DRAWS = 2000
 """Draws [draws]: the standard error of an adjusted p of .05 is then .005."""
 
 _DRAWS_AT_ONCE = 256
-"""Draws per matrix product [draws]: 256 x 1,000 hypotheses in float32 are 1 MB per temporary."""
+"""Draws per matrix product [draws]: 256 x 1,000 hypotheses are 2 MB per temporary."""
 
-_ROUNDING = 1e-6
-"""A variance below this share of the data's own is float32 rounding: the draw has none."""
+_ROUNDING = 1e-9
+"""A variance below this share of the data's own is rounding: the draw has none."""
 
-Draws = NDArray[np.float32]
+Draws = NDArray[np.float64]
 
 
 def wild_day_bootstrap(
@@ -43,7 +43,7 @@ def wild_day_bootstrap(
         draws_at_once: draws per matrix product; changes memory, not the signs [draws].
 
     Returns:
-        (n_draws, n_hypotheses) float32. A column is NaN if the hypothesis has fewer than two days or only zero residuals.
+        (n_draws, n_hypotheses). A column is NaN if the hypothesis has fewer than two days or only zero residuals.
         Infinite where a draw leaves no variance, which needs a handful of days.
 
     Raises:
@@ -61,18 +61,17 @@ def wild_day_bootstrap(
     days = np.count_nonzero(shares, axis=0)
     length = np.sqrt((residuals * residuals).sum(axis=0))
     is_known = (days > 1) & (length > 0)
-    # Residuals scaled to length 1 and shares to sum 1: every term of the variance is then of order 1, safe in float32.
+    # Residuals scaled to length 1 and shares to sum 1: every term of the variance is then of order 1.
     u = residuals / np.where(is_known, length, np.nan)
     n = shares / np.where(is_known, shares.sum(axis=0), np.nan)
-    cross = (u * n).astype(np.float32)
-    u = u.astype(np.float32)
-    squares = (n * n).sum(axis=0).astype(np.float32)
-    factor = np.sqrt(np.maximum(days - 1, 0) / np.maximum(days, 1)).astype(np.float32)
-    draws = np.empty((n_draws, n_hypotheses), dtype=np.float32)
+    cross = u * n
+    squares = (n * n).sum(axis=0)
+    factor = np.sqrt(np.maximum(days - 1, 0) / np.maximum(days, 1))
+    draws = np.empty((n_draws, n_hypotheses), dtype=np.float64)
     for first in range(0, n_draws, draws_at_once):
-        some = signs[first : first + draws_at_once].astype(np.float32)
+        some = signs[first : first + draws_at_once].astype(np.float64)
         delta = some @ u
-        variance = np.float32(1.0) + delta * (delta * squares - np.float32(2.0) * (some @ cross))
+        variance = 1.0 + delta * (delta * squares - 2.0 * (some @ cross))
         with np.errstate(divide="ignore"):
             draws[first : first + draws_at_once] = delta * factor / np.sqrt(np.where(variance > _ROUNDING, variance, 0))
     return draws

@@ -58,7 +58,8 @@ def loss_clusters(daily_pnl: FloatArray, *, top_frac: float) -> LossClusters:
     """Count the runs of consecutive days with a loss; a day at 0 or above ends a run.
 
     Args:
-        daily_pnl: (n_days,) in day order, every calendar day [fraction of capital].
+        daily_pnl: (n_days,) in day order, every calendar day or every trading day: a day left out ends no run
+            [fraction of capital].
         top_frac: share of the runs that count as the largest, in (0, 1]; at least one run does.
 
     Returns:

@@ -65,7 +65,8 @@ def luckiest_null(t_star: NDArray[np.floating]) -> float:
         t_star: (n_draws, n_hypotheses), draws under the joint null; columns with NaN are left out.
 
     Returns:
-        The mean over draws of the maximum over hypotheses [standard errors]; NaN if no column is known.
+        The mean over draws of the maximum over hypotheses [standard errors], to 9 decimals so that another number of
+        threads gives the same number; NaN if no column is known.
 
     Raises:
         ValueError: if `t_star` is not 2-D or has no draw.
@@ -75,7 +76,7 @@ def luckiest_null(t_star: NDArray[np.floating]) -> float:
     """
     _check_draws(t_star)
     known = t_star[:, ~np.isnan(t_star).any(axis=0)]
-    return float(known.max(axis=1).mean(dtype=np.float64)) if known.shape[1] else math.nan
+    return round(float(known.max(axis=1).mean()), 9) if known.shape[1] else math.nan
 
 
 def benjamini_hochberg(p: FloatArray) -> FloatArray:

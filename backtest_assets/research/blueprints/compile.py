@@ -38,8 +38,7 @@ MAX_EXPOSURE: Final = 1.0
 def compile_blueprints(hypotheses: pl.DataFrame, checklist: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     """Compile the selected hypotheses of a promoted run.
 
-    The best t of each family and side comes first, then the next ones, up to the run's maximum per family; rules that
-    would trade alike are compiled once. Stop and target lie at the 95th percentile of the moves against and for the
+    The best t of each family and side is compiled, up to the run's maximum per family. Stop and target lie at the 95th percentile of the moves against and for the
     position on train: the hypothesis was tested with a time exit, so they guard it and are not its edge.
 
     Args:

@@ -13,7 +13,8 @@ MIN_TRAIN_EVENTS: Final = 50
 """Events on train [events]: below, the mean of one hold is noise whatever it shows."""
 
 MIN_TRAIN_DAYS: Final = 40
-"""Accrual days on train [days]: the day-clustered t was measured honest from here on, with room to spare."""
+"""Accrual days on train [days]: days on which a hold accrued, the clusters of the t, which was measured honest from here on
+with room to spare; a hold over midnight has two."""
 
 MIN_VALIDATION_EVENTS: Final = 10
 """Events on validation [events]: fewer cannot confirm anything."""

@@ -72,7 +72,7 @@ def judge_together(
     rows, column_of = np.unique(_rows(rules, sums), return_inverse=True)
     unsigned = accrual_t(sums.sums[rows], sums.shares[rows])
     draws = wild_day_bootstrap(unsigned.residuals.T, sums.shares[rows].T, rng)
-    t_star = draws[:, column_of] * _signs(rules).astype(np.float32)
+    t_star = draws[:, column_of] * _signs(rules)
     return Joint(
         clustered,
         romano_wolf(clustered.t, t_star, n_days=sums.sums.shape[1]),

@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
@@ -136,7 +137,7 @@ def priced_trades(
     return trades.with_columns(
         gross=pl.col("direction") * pl.col("gross_bps"),
         pnl=pl.col("direction") * (pl.col("gross_bps") - pl.col("funding_bps")),
-        drift=pl.col("direction") * pl.col("hold_bars") * pl.col("drift_bps"),
+        drift=pl.col("direction") * ((pl.col("exited_at") - pl.col("entered_at")) / BAR) * pl.col("drift_bps"),
         adverse=pl.when(is_up).then(-pl.col("lowest_bps")).otherwise(pl.col("highest_bps")),
         favourable=pl.when(is_up).then(pl.col("highest_bps")).otherwise(-pl.col("lowest_bps")),
     ).sort(_ORDER)

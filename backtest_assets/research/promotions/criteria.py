@@ -86,9 +86,9 @@ CRITERIA: Final = (
         "max_regime_share",
         "<=",
         "promotion_regime_max_share",
-        "fraction of |net|",
+        "fraction of profit",
         "R43, R46, R94",
-        "profit from one volatility regime ends with the regime",
+        "profit that comes from one volatility regime ends with the regime; losses elsewhere are no spread",
     ),
     Criterion(
         "loss_cluster_len",

@@ -42,8 +42,8 @@ def _judged(name: str, values: _Values, run: ResearchRun) -> Iterator[dict[str, 
         limit = criterion.limit_for(run)
         found = {split: values.get((name, split.value, criterion.metric)) for split in (Split.TRAIN, Split.VALIDATION)}
         train, validation = (math.nan if value is None else value for value in found.values())
-        worst = math.nan if math.isnan(train + validation) else criterion.worst(train, validation)
-        is_known = not math.isnan(worst)
+        is_known = math.isfinite(train) and math.isfinite(validation)
+        worst = criterion.worst(train, validation) if is_known else math.nan
         yield {
             "blueprint_id": name,
             "gate": criterion.gate,
@@ -58,7 +58,7 @@ def _judged(name: str, values: _Values, run: ResearchRun) -> Iterator[dict[str, 
 
 
 def _detail(criterion: Criterion, found: Mapping[Split, float | None]) -> str:
-    missing = [split.value for split, value in found.items() if value is None or math.isnan(value)]
+    missing = [split.value for split, value in found.items() if value is None or not math.isfinite(value)]
     if missing:
         where = " and ".join(missing)
         return f"insufficient evidence: {criterion.metric} is unknown on {where} ({criterion.rule}); {criterion.reason}"

@@ -71,7 +71,7 @@ class Slice:
 
     def bar_pnl(self) -> pl.DataFrame:
         """Sum net P&L over each bar: `open_at`, `net_pnl` [fraction of equity at the bar's open], in time order."""
-        return self.ledger.group_by("open_at").agg(pl.col("net_pnl").sum()).sort("open_at")
+        return self.ledger.group_by("open_at", maintain_order=True).agg(pl.col("net_pnl").sum()).sort("open_at")
 
     def equity(self) -> FloatArray:
         """Compound the bars from a capital of 1; a loss of all capital or more ends at 0 for good."""

@@ -55,7 +55,7 @@ def random_results(seed: int = 7, *, n_days: int = 60, n_events: int = 240, run:
             "bars_um": bars,
             "raw_um_funding": funding,
             "event_candidates": events,
-            "context": context,
+            "market_context": context,
             "blueprints": specs,
             "simulation_ledger": ledger,
             "trades": trades,

@@ -11,6 +11,7 @@ from backtest_assets.errors import RefusedError
 from backtest_assets.research.simulation.ledger import Simulation
 from backtest_assets.research.walkforward.backtest import measure
 from backtest_assets.research.walkforward.splits import REGIME_LEAD, slice_metrics, summarise
+from backtest_assets.stats.drawdown import loss_clusters
 from backtest_assets_tests.research.simulation.market import (
     START,
     A,
@@ -30,14 +31,15 @@ DONE = random_results()
 
 def day_trades(moves, *, run, scale):
     """One trade a day from day 1 on, entered at 10:00 at 100 and left an hour later at 100 + move."""
+    n_days = (run.window[1] - run.window[0]).days
     entries = [96 * (d + 1) + 40 for d in range(len(moves))]
-    bars = set_bars({bar + 4: (100 + move,) * 4 for bar, move in zip(entries, moves, strict=True)}, n_bars=60 * 96)
+    bars = set_bars({bar + 4: (100 + move,) * 4 for bar, move in zip(entries, moves, strict=True)}, n_bars=n_days * 96)
     specs = blueprints_of(
         blueprint(scale=scale, cost=run.cost),
         blueprint("idle", conditions=["vol_regime_high", "vol_regime_low"], cost=run.cost),
     )
     context = context_of(bars)
-    done = Simulation.of(bars, no_funding(60, symbols=[A]), events_at(entries), context, specs, run=run)
+    done = Simulation.of(bars, no_funding(n_days, symbols=[A]), events_at(entries), context, specs, run=run)
     return done, context, specs
 
 
@@ -48,6 +50,7 @@ def metrics(moves, split=Split.TRAIN, name="bp", run=RUN, scale=0.5):
 
 
 FREE = a_run(60, symbols=A, fees_bps=0.0, slippage_bps=0.0)
+LONG = a_run(160, symbols=A, fees_bps=0.0, slippage_bps=0.0)
 
 
 def test_sums_costs_and_stress_of_a_worked_slice():
@@ -87,15 +90,40 @@ def test_losing_days_cluster_over_the_days_with_a_position_on_unit_exposure():
 
 
 def test_unit_exposure_makes_loss_metrics_independent_of_the_position_size():
-    moves = [1, -1, -2, 1, -1, 1, -3, 1, -1, 1, -2, 1]
-    small, large = metrics(moves, run=FREE, scale=0.05), metrics(moves, run=FREE, scale=1.0)
+    moves = [1, -1, -2, 1, -1, 1, -3, 1, -1, 1, -2, 1] * 5
+    small, large = metrics(moves, run=LONG, scale=0.05), metrics(moves, run=LONG, scale=1.0)
     for name in ("max_loss_cluster_len", "cluster_loss_concentration", "tail_conditional_drawdown"):
         assert pytest.approx(large[name], rel=1e-9) == small[name]
 
 
 def test_concentration_is_the_share_of_the_largest_clusters():
-    moves = [-1, 1, -2, 1, -3, 1, -4, 1, -10, 1]
-    assert pytest.approx(10 / 20) == metrics(moves, run=FREE)["cluster_loss_concentration"]
+    moves = [-1, 1] * 20 + [-9, 1, -1, -8, 1]  # 22 clusters, the largest three lose 9, 9 and 1
+    assert pytest.approx(19 / 38) == metrics(moves, run=LONG)["cluster_loss_concentration"]
+
+
+def test_few_loss_clusters_are_judged_on_train_and_validation_together_or_not_at_all():
+    assert metrics([-1, 1] * 15, run=LONG)["cluster_loss_concentration"] is None
+    spread = [-1, 1] * 16 + [1] * 64 + [-1, 1] * 6  # 16 clusters on train, 6 on validation
+    both = [
+        metrics(spread, run=LONG, split=split)["cluster_loss_concentration"]
+        for split in (Split.TRAIN, Split.VALIDATION)
+    ]
+    assert both == [pytest.approx(3 / 22), pytest.approx(3 / 22)]
+
+
+def test_losses_by_chance_alone_keep_the_concentration_limit():
+    rng = np.random.default_rng(5)
+    for n_clusters in (22, 23, 25, 30, 31, 50):
+        losses = np.stack(
+            [rng.exponential(size=2000 * n_clusters).reshape(2000, -1), np.zeros((2000, n_clusters))], axis=2
+        )
+        failed = [loss_clusters(-row.ravel(), top_frac=0.10).concentration > 0.5 for row in losses]
+        assert np.mean(failed) <= 0.05, n_clusters
+
+
+def test_losses_in_other_regimes_do_not_spread_a_profit():
+    moves = [3, -1, -1] * 4  # low wins, mid and high lose
+    assert metrics(moves, run=FREE)["max_regime_share"] == 1.0
 
 
 def test_regime_shares_are_of_net_profit_by_the_market_regime_a_day_before_the_trigger():
