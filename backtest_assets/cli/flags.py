@@ -30,12 +30,13 @@ def run_flags(command: _F) -> _F:
     hints = get_type_hints(ResearchRun)
     for item in reversed(settings_fields()):
         required = item.default is MISSING
+        optional: dict[str, Any] = {} if required else {"default": item.default}
         decorate = click.option(
             f"--{item.name}",
             item.name,
             type=_TYPES[hints[item.name]],
             required=required,
-            default=None if required else item.default,
+            **optional,
             show_default=not required and item.default is not None,
             help=item.metadata["about"],
         )

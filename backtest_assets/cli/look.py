@@ -5,55 +5,63 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import click
-import polars as pl
 from rich.markup import escape
 from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.run import report_path
 from backtest_assets.cli.session import OUT, open_session, open_settings
-from backtest_assets.defs.desk import frozen_run
+from backtest_assets.defs.driver import run_rows
 from backtest_assets.defs.guard import Judged, judgements
 from backtest_assets.defs.reads import READS
-from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import window_partitions
 from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import run_from_dict
 from backtest_assets.errors import RefusedError
 from backtest_assets.lake.catalog import open_catalog, query
 from backtest_assets.lake.store import Lake
-from backtest_assets.settings import settings_from_environment
 from backtest_assets.tables.registry import TABLES
+
+_WIDE: Final = 10  # columns from which on a record is printed line by line
+_OPTIONAL: Final = frozenset(
+    {read.table for reads in READS.values() for read in reads if read.is_optional}
+    | {up.table for reads in READS.values() for read in reads if read.is_optional for up in READS[read.table]}
+)
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def gates(run_id: str, *, as_json: bool) -> None:
-    """Show the newest verdict of every gate on every partition of a run; ends with 1 if a strict gate is red."""
+@click.option("--json", "as_json", is_flag=True, help="Print every verdict as one JSON array.")
+@click.option("--all", "is_full", is_flag=True, help="List the green verdicts too.")
+def gates(run_id: str, *, as_json: bool, is_full: bool) -> None:
+    """Show the newest verdict of every gate on every partition of a run.
+
+    Ends with 1 if a strict gate is red on anything the run needs; what is optional (spot) is listed and does not count.
+    """
+    partition = Partition.of_run(run_id)
     with open_session() as session:
-        partition = Partition.of_run(run_id)
         if session.lake.current("research_run", partition) is None:
             message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
             raise RefusedError(message)
-        resource = LakeResource(session.lake, settings_from_environment())
-        months = window_partitions(frozen_run(session.instance, resource, run_id))
-        rows = [
-            judged
-            for table in READS
-            if TABLES[table].layer == "market" or session.lake.current(table, partition) is not None
-            for judged in judgements(
-                session.instance, table, months if TABLES[table].layer == "market" else [partition]
+        frozen = run_rows(session, "research_run", run_id)
+        run = run_from_dict(
+            {name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()}
+        )
+        judged = {
+            table: judgements(
+                session.instance, table, window_partitions(run) if TABLES[table].layer == "market" else [partition]
             )
-        ]
+            for table in READS
+        }
+    rows = [row for table in judged.values() if any(row.dagster_run_id for row in table) for row in table]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        _say_judgements(rows)
-    optional = {read.table for reads in READS.values() for read in reads if read.is_optional} | {"raw_spot_ohlcv"}
-    if any(not row.passed and row.severity == "ERROR" and row.table not in optional for row in rows):
+        _say_judgements(rows, is_full=is_full)
+    if any(not row.passed and row.severity == "ERROR" and row.table not in _OPTIONAL for row in rows):
         raise SystemExit(RefusedError.exit_code)
 
 
@@ -79,30 +87,53 @@ def sql(statement: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(answer.write_json())
         return
+    texts = [{name: "" if v is None else str(v) for name, v in row.items()} for row in answer.to_dicts()]
+    if len(answer.columns) > _WIDE:
+        for row in texts:
+            OUT.print(
+                "\n".join(f"[bold]{escape(name)}[/] {escape(value)}" for name, value in row.items()), "", soft_wrap=True
+            )
+        return
     grid = Grid(*(escape(name) for name in answer.columns))
-    for row in answer.select(pl.all().cast(pl.String, strict=False)).iter_rows():
-        grid.add_row(*("" if value is None else escape(value) for value in row))
+    for row in texts:
+        grid.add_row(*(escape(value) for value in row.values()))
     OUT.print(grid)
 
 
-def _say_judgements(rows: Sequence[Judged]) -> None:
-    """Show research verdicts one by one, and market verdicts as counts with the red ones below."""
-    columns = ("table", "partition", "gate", "severity", "verdict", "observed", "limit", "unit", "detail")
-    grid = Grid(*columns)
-    groups: dict[tuple[str, str], list[Judged]] = {}
+def _say_judgements(rows: Sequence[Judged], *, is_full: bool) -> None:
+    """Count the verdicts of each table, then list those that are not green."""
+    grid = Grid("table", "partitions", "gates", "green", "red", "remarks")
+    for table, members in _by_table(rows).items():
+        red = sum(not row.passed and row.severity == "ERROR" for row in members)
+        remarks = sum(not row.passed and row.severity != "ERROR" for row in members)
+        counts = (
+            len({row.partition for row in members}),
+            len({row.gate for row in members}),
+            len(members) - red - remarks,
+        )
+        grid.add_row(table, *map(str, counts), f"[red]{red}" if red else "0", f"[yellow]{remarks}" if remarks else "0")
+    OUT.print(grid)
+    told: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
-        groups.setdefault((row.table, row.gate), []).append(row)
-    for (table, gate), members in groups.items():
-        red = [row for row in members if not row.passed]
-        if len(members) > 1 and len(red) < len(members):
-            count = f"{len(members) - len(red)} months"
-            grid.add_row(table, count, gate, members[0].severity, "[green]pass", "", "", "", "")
-        for row in red if len(members) > 1 else members:
-            grid.add_row(*_judged_cells(row))
-    OUT.print(grid)
+        if is_full or not row.passed:
+            number = f" {row.observed} (limit {row.limit} {row.unit})" if row.observed not in {"", "nan"} else ""
+            told.setdefault((_word(row), f"{row.table}[{row.partition}]", row.detail), []).append(row.gate + number)
+    for (word, where, detail), names in sorted(told.items(), key=lambda item: item[0][1]):
+        OUT.print(
+            f"{word} {escape(where)} {escape(', '.join(names))}: {escape(detail)}", soft_wrap=True, highlight=False
+        )
 
 
-def _judged_cells(row: Judged) -> Sequence[Any]:
-    verdict = "[green]pass" if row.passed else "[red]FAIL" if row.severity == "ERROR" else "[yellow]remark"
-    texts = (row.table, row.partition, row.gate, row.severity, verdict, row.observed, row.limit, row.unit)
-    return (*texts, escape(row.detail))
+def _word(row: Judged) -> str:
+    if row.passed:
+        return "[green]pass[/]"
+    if row.severity != "ERROR":
+        return "[yellow]remark[/]"
+    return "[red]FAIL (optional input)[/]" if row.table in _OPTIONAL else "[red]FAIL[/]"
+
+
+def _by_table(rows: Sequence[Judged]) -> dict[str, list[Judged]]:
+    tables: dict[str, list[Judged]] = {}
+    for row in rows:
+        tables.setdefault(row.table, []).append(row)
+    return tables

@@ -1,5 +1,6 @@
 """The entry point: commands, exit codes and the form of errors."""
 
+import sqlite3
 import sys
 import traceback
 import warnings
@@ -9,11 +10,13 @@ from typing import Final, NoReturn
 import click
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
 
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.errors import BacktestAssetsError, RefusedError, UsageError
 
 # Loaded when called: Dagster and the kernels take seconds to import, `--help` should not.
+_GO_ON: Final = "nothing is half-written; run the same command again to go on"
 _COMMANDS: Final = {
     "run": "run",
     "discover": "run",
@@ -74,14 +77,19 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
-    except click.Abort:
-        _say(
-            "interrupted", "nothing is half-written; run the same command again to go on", BacktestAssetsError.exit_code
-        )
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted", _GO_ON, BacktestAssetsError.exit_code)
     except BacktestAssetsError as error:
         kind = "refused" if isinstance(error, RefusedError) else "usage" if isinstance(error, UsageError) else "broken"
         _say(kind, str(error).removeprefix("refused: "), error.exit_code)
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        text = f"{error}; look for a full disk, a locked or unwritable data root (`backtest-assets doctor`), then run the same command again"
+        _say("broken", text, BacktestAssetsError.exit_code)
     except Exception as error:  # noqa: BLE001  # whatever else happens is broken, and says where
+        if (
+            type(error).__name__ == "DagsterExecutionInterruptedError"
+        ):  # Dagster's own Ctrl-C; importing it costs seconds
+            _say("interrupted", _GO_ON, BacktestAssetsError.exit_code)
         _say("broken", f"{traceback.format_exc()}{type(error).__name__}: {error}", BacktestAssetsError.exit_code)
 
 

@@ -30,7 +30,7 @@ _ABANDONED: Final = timedelta(hours=6)
 
 @click.command(context_settings=CONTEXT)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=3000, show_default=True, help="Port to listen on.")
+@click.option("--port", default=3000, type=click.IntRange(1, 65535), show_default=True, help="Port to listen on.")
 def ui(host: str, port: int) -> None:
     """Open the Dagster webserver and daemon over the data root; Ctrl-C stops them."""
     settings = open_settings()

@@ -69,6 +69,9 @@ def backfill(symbols: str, start: str, end: str, source: str) -> None:
     if first >= last:
         message = f"start {start} lies after end {end}; give start <= end"
         raise SettingsError(message)
+    if first > datetime.now(UTC):  # noqa: TID251  # a month in the future is refused against the wall clock
+        message = f"start {start} lies in the future; there is nothing to ingest yet"
+        raise SettingsError(message)
     partitions = [
         Partition.of_month(symbol, month) for symbol in parse_symbols(symbols) for month in months_between(first, last)
     ]
@@ -132,7 +135,10 @@ def report_path(session: Session, run_id: str) -> str:
 
 
 def _say_gates(title: str, rows: pl.DataFrame) -> None:
-    grid = Grid("gate", "observed", "", "limit", "unit", "verdict", title=escape(title), title_justify="left")
+    grid = Grid(title=escape(title), title_justify="left")
+    grid.add_column("gate", no_wrap=True)
+    for name in ("observed", "", "limit", "unit", "verdict"):
+        grid.add_column(name)
     for row in rows.to_dicts():
         observed = "unknown" if row["observed"] is None else f"{row['observed']:.6g}"
         verdict = "[green]pass" if row["is_passed"] else "[red]FAIL"

@@ -1,5 +1,6 @@
 """Opening the project for one command, and showing how its work proceeds."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from backtest_assets.defs.resources import Outcome
 from backtest_assets.lake.store import Lake
 from backtest_assets.settings import Settings, check_data_root, settings_from_environment
 
-OUT = Console()
-ERR = Console(stderr=True)
+_PIPE_WIDTH = 200
+"""Width of tables where the output is no terminal [characters]; Rich would cut them at 80."""
+
+OUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 @dataclass(slots=True)
@@ -37,7 +41,8 @@ class ProgressObserver:
             task = self._lines[table].task
             self._progress.update(task, total=(self._progress.tasks[task].total or 0) + n_partitions)
             return
-        self._lines[table] = _Line(self._progress.add_task(table, total=n_partitions, note=""))
+        is_first = all(task.finished for task in self._progress.tasks)
+        self._lines[table] = _Line(self._progress.add_task(table, total=n_partitions, note="", start=is_first))
 
     def settle(self, table: str, partition: str, outcome: Outcome) -> None:
         """Advance the table's bar."""
@@ -46,7 +51,11 @@ class ProgressObserver:
         line = self._lines[table]
         line.n_refused += outcome == "refused"
         note = f"[red]{line.n_refused} refused" if line.n_refused else "up to date" if outcome == "fresh" else partition
+        self._progress.start_task(line.task)
         self._progress.update(line.task, advance=1, note=note)
+        waiting = next((task for task in self._progress.tasks if not task.finished), None)
+        if waiting is not None and waiting.start_time is None:
+            self._progress.start_task(waiting.id)
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final
 
 import dagster as dg
 import polars as pl
 
-from backtest_assets.defs.guard import Admitted, require
+from backtest_assets.defs.guard import Admitted, inspect, require
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS
 from backtest_assets.defs.resources import LakeResource, now
@@ -39,10 +40,11 @@ class Desk:
         self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
         self._admitted: dict[str, tuple[Admitted, ...]] = {}
         self._frames: dict[str, pl.DataFrame] = {}
+        look = partial(inspect, context.instance, lake.lake)
         for read in READS[table]:
             if read.only_if_promoted and self.decision != PROMOTE:
                 continue
-            self._admitted[read.table] = admit(context.instance, lake.lake, read, self.run)
+            self._admitted[read.table] = admit(look, read, self.run)
             if read.table == "research_checklist" and table in EXECUTION_TABLES and self.decision != PROMOTE:
                 raise self._closed()
 

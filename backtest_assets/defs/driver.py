@@ -9,10 +9,11 @@ import dagster as dg
 import polars as pl
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from backtest_assets.defs.assets.raw import foreign_source
 from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.desk import PROMOTE
-from backtest_assets.defs.freshness import is_fresh_research, stale_bars, stale_raw
+from backtest_assets.defs.freshness import is_fresh_research, remembering, stale_bars, stale_raw
 from backtest_assets.defs.guard import inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
@@ -20,7 +21,7 @@ from backtest_assets.defs.resources import Observer
 from backtest_assets.domain.clock import month_end, month_of
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import BrokenError, RefusedError, SourceError
+from backtest_assets.errors import BrokenError, RefusedError, SourceError, UsageError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.sources.base import Dataset, Source
@@ -98,6 +99,8 @@ def drive_market(
         optional: partitions that are made where the source reaches them.
     """
     source = open_source(source_spec)
+    _check_months([*required, *optional])
+    _check_unmixed(session.lake, source, [*required, *optional])
     _register(session.instance, {partition["symbol"] for partition in required})
     work = Work(0, 0, ())
     for dataset in Dataset:
@@ -111,9 +114,25 @@ def drive_market(
         )
     for table in _BARS:
         wanted = [*required, *optional]
-        stale = stale_bars(session.instance, session.lake, table, wanted)
-        work += _materialize_months(session, [table], stale, source_spec)
+        stale, n_fresh = stale_bars(session.instance, session.lake, table, wanted)
+        work += _materialize_months(session, [table], stale, source_spec) + Work(0, n_fresh, ())
     return work
+
+
+def _check_months(partitions: Iterable[Partition]) -> None:
+    known = set(MONTHS.get_partition_keys())
+    strange = sorted({partition["month"] for partition in partitions} - known)
+    if strange:
+        message = f"months {', '.join(strange)} cannot be ingested; choose {min(known)} to {max(known)}"
+        raise UsageError(message)
+
+
+def _check_unmixed(lake: Lake, source: Source, partitions: Iterable[Partition]) -> None:
+    """Refuse another source than the one that partitions were ingested from, before any verdict is touched."""
+    for partition, dataset in itertools.product(partitions, Dataset):
+        message = foreign_source(lake, source, dataset, partition)
+        if message is not None:
+            raise SourceError(message)
 
 
 def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> Work:
@@ -176,10 +195,9 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
 
 
 def _drive_stage(session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool) -> Work:
+    look = remembering(session.instance, session.lake)
     fresh = list(
-        itertools.takewhile(
-            lambda table: is_fresh_research(session.instance, session.lake, table, run, is_promoted=is_promoted), tables
-        )
+        itertools.takewhile(lambda table: is_fresh_research(look, table, run, is_promoted=is_promoted), tables)
     )
     stale = [table for table in tables if table not in fresh]
     for table in fresh:

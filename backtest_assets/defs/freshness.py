@@ -1,13 +1,13 @@
 """Whether a partition is up to date: same code, same inputs, same source; what is fresh is not made again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.guard import Admitted, Refusal, inspect
+from backtest_assets.defs.guard import Admitted, Inspection, Refusal, inspect
 from backtest_assets.defs.reads import READS
-from backtest_assets.defs.scope import admit
+from backtest_assets.defs.scope import Look, admit
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.lake.publication import Publication
@@ -52,8 +52,13 @@ def _is_unchanged(attempt: Mapping[str, str], source: Source, dataset: Dataset, 
 
 def stale_bars(
     instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]
-) -> list[Partition]:
-    """Return the bar partitions that are not made from the current raw month; those whose raw month is refused stay out."""
+) -> tuple[list[Partition], int]:
+    """Sort out which bars must be made.
+
+    Returns:
+        The partitions that are not made from the current raw month (those whose raw month is refused stay out), and how
+        many are as they would be made now.
+    """
     asked = tuple(partitions)
     raw = {one.publication.partition: one for one in inspect(instance, lake, READS[table][0].table, asked).admitted}
     fresh = {
@@ -61,26 +66,34 @@ def stale_bars(
         for one in inspect(instance, lake, table, raw).admitted
         if _same_code(one.publication) and _consumed(one.publication) == _offered([raw[one.publication.partition]])
     }
-    return [partition for partition in asked if partition in raw and partition not in fresh]
+    return [partition for partition in asked if partition in raw and partition not in fresh], len(fresh)
 
 
-def is_fresh_research(
-    instance: dg.DagsterInstance, lake: Lake, table: str, run: ResearchRun, *, is_promoted: bool
-) -> bool:
+def is_fresh_research(look: Look, table: str, run: ResearchRun, *, is_promoted: bool) -> bool:
     """Return whether a run's table is admitted, of the current code, and made from what the run would read now."""
-    inspection = inspect(instance, lake, table, [Partition.of_run(run.run_id)])
+    inspection = look(table, [Partition.of_run(run.run_id)])
     if inspection.refused or not _same_code(inspection.admitted[0].publication):
         return False
     try:
         offered = [
-            one
-            for read in READS[table]
-            if is_promoted or not read.only_if_promoted
-            for one in admit(instance, lake, read, run)
+            one for read in READS[table] if is_promoted or not read.only_if_promoted for one in admit(look, read, run)
         ]
     except dg.Failure:
         return False
     return _consumed(inspection.admitted[0].publication) == _offered(offered)
+
+
+def remembering(instance: dg.DagsterInstance, lake: Lake) -> Look:
+    """Return a guard that asks about the same partitions only once; for one pass in which nothing is written."""
+    seen: dict[tuple[str, tuple[Partition, ...]], Inspection] = {}
+
+    def look(table: str, partitions: Sequence[Partition]) -> Inspection:
+        key = (table, tuple(partitions))
+        if key not in seen:
+            seen[key] = inspect(instance, lake, table, partitions)
+        return seen[key]
+
+    return look
 
 
 def _same_code(publication: Publication) -> bool:

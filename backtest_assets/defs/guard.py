@@ -142,7 +142,7 @@ class Judged:
     limit: str
     unit: str
     detail: str
-    run_id: str
+    dagster_run_id: str
 
 
 def judgements(instance: dg.DagsterInstance, table: str, partitions: Iterable[Partition]) -> tuple[Judged, ...]:
@@ -169,10 +169,10 @@ def _judged(table: str, gate: Gate, partition: Partition, record: AssetCheckExec
             limit="",
             unit="",
             detail=detail,
-            run_id="",
+            dagster_run_id="",
         )
     facts = {
-        name: str(value.value) for name, value in evaluation.metadata.items() if name in {"observed", "limit", "unit"}
+        name: _text(value.value) for name, value in evaluation.metadata.items() if name in {"observed", "limit", "unit"}
     }
     return Judged(
         table,
@@ -184,8 +184,12 @@ def _judged(table: str, gate: Gate, partition: Partition, record: AssetCheckExec
         limit=facts.get("limit", ""),
         unit=facts.get("unit", ""),
         detail=evaluation.description or "",
-        run_id=record.run_id,
+        dagster_run_id=record.run_id,
     )
+
+
+def _text(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _objection(

@@ -5,6 +5,7 @@ to quarantine with their verdicts, the failed evaluations are recorded per parti
 good partitions of the same step are kept.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from dagster._core.events import DagsterEventType
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.resources import LakeResource
+from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
@@ -118,7 +119,7 @@ def publish(
         raise _failure(table, refused, len(settled))
     for i, gate in enumerate(GATES[table.name]):
         red = sum(not one.answers[i].verdict.passed for one in settled)
-        text = f"{red} of {len(settled)} partitions red"
+        text = f"{red} of the {len(settled)} partitions of this run are red; each partition's own verdict is under Partitions"
         yield dg.AssetCheckResult(
             check_name=gate.name, passed=red == 0, severity=_severity(gate.severity), description=text
         )
@@ -219,7 +220,7 @@ def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetChec
     for one in settled:
         target = (
             AssetCheckEvaluationTargetMaterializationData(
-                storage_id=ids[one.partition.label], run_id=step.context.run.run_id, timestamp=0.0
+                storage_id=ids[one.partition.label], run_id=step.context.run.run_id, timestamp=now().timestamp()
             )
             if one.is_green
             else None
@@ -250,8 +251,8 @@ def _result(gate: Gate, answer: Answer, one: _Settled) -> dg.AssetCheckResult:
 
 def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataValue]:
     facts: dict[str, dg.MetadataValue] = {
-        "observed": dg.MetadataValue.text(f"{verdict.observed:.10g}"),
-        "limit": dg.MetadataValue.text(f"{verdict.limit:.10g}"),
+        "observed": _number(verdict.observed),
+        "limit": _number(verdict.limit),
         "unit": dg.MetadataValue.text(verdict.unit),
     }
     if verdict.examples:
@@ -264,6 +265,10 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
         facts |= {name: dg.MetadataValue.text(text) for name, text in one.attempt.items()}
     return facts
+
+
+def _number(value: float) -> dg.MetadataValue:
+    return dg.MetadataValue.float(float(value)) if math.isfinite(value) else dg.MetadataValue.text(str(value))
 
 
 def _plain(value: object) -> str | float | int | bool | None:

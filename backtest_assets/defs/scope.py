@@ -1,15 +1,15 @@
 """Which partitions a run reads; the same answer for reading, for staleness and for the driver."""
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TypeAlias
 
-import dagster as dg
-
-from backtest_assets.defs.guard import Admitted, inspect, refusal_failure, require
+from backtest_assets.defs.guard import Admitted, Inspection, Refusal, refusal_failure
 from backtest_assets.defs.reads import Read
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import WARMUP_DAYS, ResearchRun
-from backtest_assets.lake.store import Lake
+from backtest_assets.sources.open import source_identity
 from backtest_assets.tables.registry import TABLES
 
 
@@ -28,23 +28,46 @@ def warmup_partitions(run: ResearchRun) -> tuple[Partition, ...]:
     return tuple(Partition.of_month(symbol, month) for symbol in run.symbol_list for month in months)
 
 
-def admit(instance: dg.DagsterInstance, lake: Lake, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:
+Look: TypeAlias = Callable[[str, Sequence[Partition]], Inspection]
+"""Asks the guard about partitions of a table; a caller that asks twice may remember."""
+
+
+def admit(look: Look, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:
     """Return what the run may read of one input.
 
     Of a market table the window's months are required (unless the read is optional); of the months before it, the
-    unbroken stretch of admitted months that ends at the window is taken.
+    unbroken stretch of admitted months that ends at the window is taken. Data of another source than the run is frozen
+    on are refused (R53).
 
     Raises:
         dagster.Failure: if a required partition is refused.
     """
     if TABLES[read.table].layer == "research":
-        return require(instance, lake, read.table, [Partition.of_run(run.run_id)])
-    window = inspect(instance, lake, read.table, window_partitions(run))
+        asked = look(read.table, [Partition.of_run(run.run_id)])
+        if asked.refused:
+            raise refusal_failure(asked.refused)
+        return asked.admitted
+    window = _of_source(look(read.table, window_partitions(run)), run)
     if window.refused and not read.is_optional:
         raise refusal_failure(window.refused)
-    before = inspect(instance, lake, read.table, warmup_partitions(run))
+    before = _of_source(look(read.table, warmup_partitions(run)), run)
     admitted = [*_unbroken(run, before.admitted), *window.admitted]
     return tuple(sorted(admitted, key=lambda one: one.publication.partition))
+
+
+def _of_source(seen: Inspection, run: ResearchRun) -> Inspection:
+    wanted = source_identity(run.source)
+    foreign = [one for one in seen.admitted if one.publication.notes.get("source") != wanted]
+    refused = [
+        Refusal(
+            one.publication.table,
+            one.publication.partition,
+            f"it holds data of {one.publication.notes.get('source')}, run {run.run_id} is frozen on {wanted}; "
+            "use another BACKTEST_DATA_ROOT or another run_id (R53)",
+        )
+        for one in foreign
+    ]
+    return Inspection(tuple(one for one in seen.admitted if one not in foreign), (*seen.refused, *refused))
 
 
 def _unbroken(run: ResearchRun, admitted: tuple[Admitted, ...]) -> list[Admitted]:

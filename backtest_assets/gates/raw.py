@@ -146,7 +146,9 @@ def _coverage(name: str, limit: float, severity: Severity, fix: str) -> Gate:
         if len(missing):
             first, longest = holes.row(0)
             where = f"longest hole {longest} bars from {first:%Y-%m-%d %H:%M} UTC{_late_start(evidence)}"
-            detail = f"{len(missing)} closed bars of the month are missing, {where}; {fix}"
+            detail = f"{len(missing)} closed bars of the month are missing, {where}" + (
+                "" if share >= limit else f"; {fix}"
+            )
         return Verdict(name, share, limit, unit, share >= limit, detail, examples_of(holes, ("first", "n_bars")))
 
     return Gate(name, severity, f"Share of the month's closed bars that are present; limit: at least {limit:g}.", ask)

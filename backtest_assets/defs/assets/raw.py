@@ -10,11 +10,10 @@ from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.market import Partition
-from backtest_assets.errors import BacktestAssetsError, RefusedError, SourceError
+from backtest_assets.errors import BacktestAssetsError, RefusedError, SourceError, TamperedError
 from backtest_assets.lake.store import Lake
 from backtest_assets.sources.base import Dataset, Source
 from backtest_assets.sources.open import open_source
-from backtest_assets.tables.contract import Table
 from backtest_assets.tables.registry import TABLES
 
 
@@ -48,20 +47,27 @@ def _ingest(
     table = TABLES[dataset.value]
     source = open_source(config.source or lake.settings.source or "")
     partitions = [partition_from_key(table, key) for key in context.partition_keys]
-    yield from publish(
-        context, lake, table, ((p, _fetch(source, lake.lake, table, dataset, p)) for p in partitions), as_of=now()
+    foreign = [text for p in partitions if (text := foreign_source(lake.lake, source, dataset, p)) is not None]
+    if foreign:  # refused before any verdict: the partitions stay as green as they are
+        raise RefusedError("\n".join(foreign))
+    yield from publish(context, lake, table, ((p, _fetch(source, dataset, p)) for p in partitions), as_of=now())
+
+
+def foreign_source(lake: Lake, source: Source, dataset: Dataset, partition: Partition) -> str | None:
+    """Say why a partition may not be ingested from a source: it holds another's data (R53). None if it may."""
+    try:
+        current = lake.current(dataset.value, partition)
+    except TamperedError:
+        return None  # ingesting again is the fix
+    if current is None or current.notes.get("source") == source.identity:
+        return None
+    return (
+        f"{dataset.value} {partition} holds data of {current.notes.get('source')}, this run brings {source.identity}; "
+        "data sets are never mixed: use another BACKTEST_DATA_ROOT (R53)"
     )
 
 
-def _fetch(
-    source: Source, lake: Lake, table: Table, dataset: Dataset, partition: Partition
-) -> Made | BacktestAssetsError:
-    current = lake.current(table.name, partition)
-    if current is not None and current.notes.get("source") != source.identity:
-        return RefusedError(
-            f"{table.name} {partition} holds data of {current.notes.get('source')}, this run brings {source.identity}; "
-            "data sets are never mixed: use another BACKTEST_DATA_ROOT (R53)"
-        )
+def _fetch(source: Source, dataset: Dataset, partition: Partition) -> Made | BacktestAssetsError:
     try:
         frame = source.fetch(dataset, partition["symbol"], partition["month"])
         fingerprint = source.fingerprint(dataset, partition["symbol"], partition["month"])

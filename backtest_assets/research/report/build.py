@@ -112,7 +112,7 @@ def _facts(rows: tuple[Row, ...]) -> tuple[tuple[str, Row], ...]:
         ("Test expectancy, all executed", "expectancy", "portfolio/test/expectancy"),
         ("Test net P&L, all executed", "expectancy", "portfolio/test/net_pnl"),
         ("Hypotheses tested", "funnel", "eligible"),
-        ("Tests ever made", "hypotheses", "trials"),
+        ("Tests made by this run", "hypotheses", "trials"),
         ("Deepest drawdown, all executed", "performance", "equity/max_drawdown"),
     )
     return tuple((label, found[section, item]) for label, section, item in wanted if (section, item) in found)

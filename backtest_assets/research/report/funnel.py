@@ -72,7 +72,7 @@ def _blueprint_stops(blueprints: pl.DataFrame, execution: Execution | None) -> t
             "blueprints",
             blueprints,
             "blueprints",
-            "At most so many per family as the settings allow; twins are merged.",
+            "The best of each family and side; the others are near-copies that trade the same events.",
         ),
         _stop(
             "executed",
