@@ -51,6 +51,10 @@ def check_data_root(settings: Settings) -> None:
         SettingsError: if it does not exist, is not a folder or is not writable.
     """
     root = settings.data_root
+    strange = sorted(set(str(root)) & set('=*?[]"\n'))
+    if strange:
+        message = f"data root {root}: {' '.join(strange)} would be read as part of a pattern; choose another BACKTEST_DATA_ROOT"
+        raise SettingsError(message)
     if not root.is_dir():
         message = f"data root {root} is not a folder; create it (mkdir -p {root}) or set BACKTEST_DATA_ROOT to one that exists"
         raise SettingsError(message)

@@ -15,7 +15,7 @@ from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.run import report_path
 from backtest_assets.cli.session import OUT, open_session, open_settings
 from backtest_assets.defs.driver import run_rows
-from backtest_assets.defs.guard import Judged, judgements
+from backtest_assets.defs.guard import Guard, Judged, judgements
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import window_partitions
 from backtest_assets.domain.market import Partition
@@ -50,18 +50,27 @@ def gates(run_id: str, *, as_json: bool, is_full: bool) -> None:
         run = run_from_dict(
             {name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()}
         )
+        look = Guard(session.instance, session.lake).inspect
         judged = {
             table: judgements(
                 session.instance, table, window_partitions(run) if TABLES[table].layer == "market" else [partition]
             )
             for table in READS
         }
+        closed = [
+            refusal
+            for table in judged
+            if TABLES[table].layer == "research" and any(row.dagster_run_id for row in judged[table])
+            for refusal in look(table, [partition]).refused
+        ]
     rows = [row for table in judged.values() if any(row.dagster_run_id for row in table) for row in table]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         _say_judgements(rows, is_full=is_full)
-    if any(not row.passed and row.severity == "ERROR" and row.table not in _OPTIONAL for row in rows):
+        for refusal in closed:
+            OUT.print(f"[red]closed[/] {escape(str(refusal))}", soft_wrap=True, highlight=False)
+    if closed or any(not row.passed and row.severity == "ERROR" and row.table not in _OPTIONAL for row in rows):
         raise SystemExit(RefusedError.exit_code)
 
 

@@ -34,7 +34,9 @@ def _of_stage(stage: Stage) -> str:
         _PACKAGE / "defs" / "publish.py",
         _PACKAGE / "defs" / "reads.py",
     }
+    asset = _PACKAGE / "defs" / "assets" / f"{stage.value}.py"
     waiting = [file for root in roots for file in _files_of(root)]
+    waiting += [file for file in _imported_by(asset) if file.is_relative_to(_PACKAGE / "research")]
     while waiting:
         file = waiting.pop()
         if file not in files:

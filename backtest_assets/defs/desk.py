@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Final
 
 import dagster as dg
 import polars as pl
 
-from backtest_assets.defs.guard import Admitted, inspect, require
+from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect, refusal_failure
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS
 from backtest_assets.defs.resources import LakeResource, now
@@ -40,7 +39,7 @@ class Desk:
         self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
         self._admitted: dict[str, tuple[Admitted, ...]] = {}
         self._frames: dict[str, pl.DataFrame] = {}
-        look = partial(inspect, context.instance, lake.lake)
+        look = Guard(context.instance, lake.lake).inspect
         for read in READS[table]:
             if read.only_if_promoted and self.decision != PROMOTE:
                 continue
@@ -60,11 +59,9 @@ class Desk:
         Raises:
             TamperedError: if they are not what was published: what only grows must not restart from nothing.
         """
-        published = self._lake.lake.current(self._table.name, Partition.of_run(self.run.run_id))
-        if published is None:
-            return self._table.empty()
-        self._lake.lake.verify(published)
-        return self._lake.lake.scan([published]).collect()
+        partition = Partition.of_run(self.run.run_id)
+        published = check_unaltered(self._context.instance, self._lake.lake, self._table.name, partition)
+        return self._table.empty() if published is None else self._lake.lake.scan([published]).collect()
 
     @property
     def decision(self) -> str:
@@ -124,6 +121,8 @@ def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) ->
     Raises:
         dagster.Failure: if the run was never frozen, or its settings may not be read.
     """
-    (admitted,) = require(instance, lake.lake, "research_run", [Partition.of_run(run_id)])
-    rows = lake.lake.scan([admitted.publication]).collect()
+    asked = inspect(instance, lake.lake, "research_run", [Partition.of_run(run_id)])
+    if asked.refused:
+        raise refusal_failure(asked.refused)
+    rows = lake.lake.scan([asked.admitted[0].publication]).collect()
     return run_from_dict({name: json.loads(text) for name, text in rows.select("setting", "value_json").iter_rows()})

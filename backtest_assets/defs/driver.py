@@ -13,8 +13,8 @@ from backtest_assets.defs.assets.raw import foreign_source
 from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.desk import PROMOTE
-from backtest_assets.defs.freshness import is_fresh_research, remembering, stale_bars, stale_raw
-from backtest_assets.defs.guard import inspect
+from backtest_assets.defs.freshness import is_fresh_research, stale_bars, stale_raw
+from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
 from backtest_assets.defs.resources import Observer
@@ -105,8 +105,8 @@ def drive_market(
     work = Work(0, 0, ())
     for dataset in Dataset:
         wanted = [*required, *(p for p in optional if _reaches(source, dataset, p))]
-        if source.span(dataset, wanted[0]["symbol"]) is None and dataset is Dataset.SPOT_OHLCV:
-            continue
+        if dataset is Dataset.SPOT_OHLCV:  # a symbol may have no spot market
+            wanted = [partition for partition in wanted if source.span(dataset, partition["symbol"]) is not None]
         stale, still_red = stale_raw(session.instance, session.lake, source, dataset, wanted)
         work += _materialize_months(session, [dataset.value], stale, source_spec)
         work += Work(
@@ -142,7 +142,7 @@ def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> 
         SettingsError: if the run_id is frozen with other settings.
         RefusedError: if a stage was refused, with the refusal's text.
     """
-    check_unchanged(session.lake, run)
+    check_unchanged(session.instance, session.lake, run)
     session.instance.add_dynamic_partitions(str(RUNS.name), [run.run_id])
     work = _drive_stage(session, run, "discovery", DISCOVERY, is_promoted=False)
     if until_blueprints:
@@ -195,7 +195,7 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
 
 
 def _drive_stage(session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool) -> Work:
-    look = remembering(session.instance, session.lake)
+    look = Guard(session.instance, session.lake).inspect
     fresh = list(
         itertools.takewhile(lambda table: is_fresh_research(look, table, run, is_promoted=is_promoted), tables)
     )

@@ -1,11 +1,11 @@
 """Whether a partition is up to date: same code, same inputs, same source; what is fresh is not made again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.guard import Admitted, Inspection, Refusal, inspect
+from backtest_assets.defs.guard import Admitted, Refusal, inspect
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, admit
 from backtest_assets.domain.market import Partition
@@ -81,19 +81,6 @@ def is_fresh_research(look: Look, table: str, run: ResearchRun, *, is_promoted: 
     except dg.Failure:
         return False
     return _consumed(inspection.admitted[0].publication) == _offered(offered)
-
-
-def remembering(instance: dg.DagsterInstance, lake: Lake) -> Look:
-    """Return a guard that asks about the same partitions only once; for one pass in which nothing is written."""
-    seen: dict[tuple[str, tuple[Partition, ...]], Inspection] = {}
-
-    def look(table: str, partitions: Sequence[Partition]) -> Inspection:
-        key = (table, tuple(partitions))
-        if key not in seen:
-            seen[key] = inspect(instance, lake, table, partitions)
-        return seen[key]
-
-    return look
 
 
 def _same_code(publication: Publication) -> bool:

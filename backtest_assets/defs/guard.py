@@ -1,7 +1,8 @@
 """The only way to read a table: every registered gate green on exactly the bytes that are read, or a refusal.
 
 A blocking check protects one run only; so every reader asks again, from the event log and the lake, over the static gate
-registry and never over the loaded definitions (which are incomplete in some processes).
+registry and never over the loaded definitions (which are incomplete in some processes). The question goes all the way
+up: what was made from a partition that is closed, or was made again since, may not be read either.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,25 +11,21 @@ from typing import Final
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import DagsterEventType
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
 
+from backtest_assets.defs.partitions import partition_from_key
+from backtest_assets.defs.verdicts import VerdictRow, evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Partition
-from backtest_assets.errors import BacktestAssetsError
+from backtest_assets.errors import BacktestAssetsError, TamperedError
 from backtest_assets.gates.gate import Gate
 from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
+from backtest_assets.tables.registry import TABLES
 
-_PAGE: Final = 1000
 ATTEMPT: Final = ("code_version", "source", "fingerprint")
 """Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
-_COMPLETED: Final = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,50 +70,114 @@ class Inspection:
     refused: tuple[Refusal, ...]
 
 
-def inspect(instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]) -> Inspection:
-    """Ask of each partition whether it may be read.
+@dataclass(slots=True)
+class _Table:
+    """What the event log says of one table."""
 
-    A partition is admitted if the newest completed evaluation of every registered gate is green, targets the partition's
-    latest materialisation and is about the publication that the lake serves, and the files still have their published bytes.
+    verdicts: Mapping[tuple[str, str], VerdictRow]
+    latest: Mapping[str, int]
 
-    Raises:
-        KeyError: if the table has no registered gates.
-    """
-    gates = GATES[table]
-    asked = tuple(partitions)
-    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
-        dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION, {partition.label for partition in asked}
-    )
-    newest = {gate: _newest(instance, table, gate, asked) for gate in gates}
-    admitted: list[Admitted] = []
-    refused: list[Refusal] = []
-    for partition in asked:
-        records = {gate: by_label.get(partition.label) for gate, by_label in newest.items()}
+
+class Guard:
+    """Asks about partitions, and remembers within one pass in which nothing is written."""
+
+    def __init__(self, instance: dg.DagsterInstance, lake: Lake) -> None:
+        self._instance, self._lake = instance, lake
+        self._tables: dict[str, _Table] = {}
+        self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
+        self._closed: dict[tuple[str, str], str | Publication] = {}
+
+    def inspect(self, table: str, partitions: Iterable[Partition]) -> Inspection:
+        """Ask of each partition whether it may be read.
+
+        A partition is admitted if the newest completed evaluation of every registered gate is green, targets the
+        partition's latest materialisation and is about the publication that the lake serves; if its files still have
+        their published bytes; and if everything it was made from is still what it was, and open.
+
+        Raises:
+            KeyError: if the table has no registered gates.
+        """
+        asked = tuple(partitions)
+        fresh = [partition for partition in asked if (table, partition) not in self._inspected]
+        if fresh:
+            self._inspect(table, fresh)
+        answers = [self._inspected[table, partition] for partition in asked]
+        return Inspection(
+            tuple(one for one in answers if isinstance(one, Admitted)),
+            tuple(one for one in answers if isinstance(one, Refusal)),
+        )
+
+    def _inspect(self, table: str, partitions: Sequence[Partition]) -> None:
+        log = self._table(table)
+        rows = {p: {gate: log.verdicts.get((gate.name, p.label)) for gate in GATES[table]} for p in partitions}
+        told = evaluations(
+            self._instance, [row for gates in rows.values() for row in gates.values() if row is not None]
+        )
+        for partition, gates in rows.items():
+            judged = {gate: None if row is None else told.get(row.row_id) for gate, row in gates.items()}
+            records = {gate: None if one is None else one[1] for gate, one in judged.items()}
+            materialization_id = log.latest.get(partition.label)
+            answer: Admitted | Refusal
+            try:
+                publication = self._lake.current(table, partition)
+                reason = _objection(publication, materialization_id, records)
+                if reason is None and publication is not None:
+                    self._lake.verify(publication)
+                    reason = self._upstream_objection(publication)
+            except BacktestAssetsError as error:
+                publication, reason = None, str(error)
+            if reason is None and publication is not None and materialization_id is not None:
+                answer = Admitted(publication, materialization_id)
+            else:
+                answer = Refusal(table, partition, reason or "it is not published", _attempt(records))
+            self._inspected[table, partition] = answer
+
+    def _upstream_objection(self, made: Publication) -> str | None:
+        for used in made.inputs:
+            found = self._state(used.table, used.partition)
+            if isinstance(found, str):
+                return f"made from {used.table}[{used.partition}], which is closed: {found}"
+            if found.digest != used.digest:
+                return f"made from another version of {used.table}[{used.partition}] than the lake serves; materialise it again"
+        return None
+
+    def _state(self, table: str, label: str) -> str | Publication:
+        """Return what an upstream partition holds, or why it is closed, by verdict rows alone: bytes are read elsewhere."""
+        key = (table, label)
+        if key not in self._closed:
+            self._closed[key] = "it is its own input"  # never seen: lineage has no cycles
+            self._closed[key] = self._find_state(table, label)
+        return self._closed[key]
+
+    def _find_state(self, table: str, label: str) -> str | Publication:
+        log = self._table(table)
         try:
-            publication = lake.current(table, partition)
-            reason = _objection(publication, latest.get(partition.label), records)
-            if reason is None and publication is not None:
-                lake.verify(publication)
-                admitted.append(Admitted(publication, latest[partition.label]))
-                continue
+            publication = self._lake.current(table, partition_from_key(TABLES[table], label))
         except BacktestAssetsError as error:
-            reason = str(error)
-        refused.append(Refusal(table, partition, reason or "it is not published", _attempt(records)))
-    return Inspection(tuple(admitted), tuple(refused))
+            return str(error)
+        if publication is None or label not in log.latest:
+            return "it is not published"
+        rows = {gate: log.verdicts.get((gate.name, label)) for gate in GATES[table]}
+        for gate, row in rows.items():
+            if row is not None and not row.passed and gate.severity is Severity.ERROR:
+                return f"gate {gate.name} FAILED"
+        for gate, row in rows.items():
+            if row is None or row.materialization_id != log.latest[label]:
+                return f"gate {gate.name} has no verdict on its latest materialisation"
+        return self._upstream_objection(publication) or publication
+
+    def _table(self, table: str) -> _Table:
+        if table not in self._tables:
+            latest = self._instance.event_log_storage.get_latest_storage_id_by_partition(
+                dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION
+            )
+            self._tables[table] = _Table(newest_verdicts(self._instance, table), latest)
+        return self._tables[table]
 
 
-def require(
-    instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]
-) -> tuple[Admitted, ...]:
-    """Return the admitted partitions if all are.
-
-    Raises:
-        dagster.Failure: naming each refused partition, gate and reason; never retried.
-    """
-    inspection = inspect(instance, lake, table, partitions)
-    if inspection.refused:
-        raise refusal_failure(inspection.refused)
-    return inspection.admitted
+def inspect(instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]) -> Inspection:
+    """Ask once of each partition whether it may be read; see `Guard.inspect`."""
+    return Guard(instance, lake).inspect(table, partitions)
 
 
 def refusal_failure(refused: Sequence[Refusal]) -> dg.Failure:
@@ -127,6 +188,34 @@ def refusal_failure(refused: Sequence[Refusal]) -> dg.Failure:
         metadata={"refused": dg.MetadataValue.md(lines)},
         allow_retries=False,
     )
+
+
+def check_unaltered(instance: dg.DagsterInstance, lake: Lake, table: str, partition: Partition) -> Publication | None:
+    """Return what a partition holds that must never be forgotten (frozen settings, the trial ledger).
+
+    The version that the newest materialisation recorded must be the one the lake serves, or one it came from.
+
+    Returns:
+        The verified publication; None if the partition was never materialised.
+
+    Raises:
+        TamperedError: if it is missing, altered, or an older version was put back.
+    """
+    record = instance.get_latest_data_version_record(dg.AssetKey(table), partition_key=partition.label)
+    made = None if record is None else record.asset_materialization
+    current = lake.current(table, partition)
+    if current is not None:
+        lake.verify(current)
+    if made is None:
+        return current
+    recorded = made.metadata["publication"].value
+    if recorded not in {one.publication_id for one in lake.history(table, partition)}:
+        message = (
+            f"{table}[{partition.label}]: the lake no longer serves version {str(recorded)[:12]} that was recorded, nor one "
+            "made from it; put its files back, or use a new run_id"
+        )
+        raise TamperedError(message)
+    return current
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,44 +236,30 @@ class Judged:
 
 def judgements(instance: dg.DagsterInstance, table: str, partitions: Iterable[Partition]) -> tuple[Judged, ...]:
     """Return the newest evaluation of every registered gate on every partition; a gate never evaluated is red."""
-    asked = tuple(partitions)
-    rows: list[Judged] = []
-    for gate in GATES[table]:
-        newest = _newest(instance, table, gate, asked)
-        rows += [_judged(table, gate, partition, newest.get(partition.label)) for partition in asked]
-    return tuple(rows)
+    newest = newest_verdicts(instance, table)
+    asked = [(gate, p, newest.get((gate.name, p.label))) for p in partitions for gate in GATES[table]]
+    told = evaluations(instance, [row for _, _, row in asked if row is not None])
+    return tuple(_judged(table, gate, p, None if row is None else told.get(row.row_id)) for gate, p, row in asked)
 
 
-def _judged(table: str, gate: Gate, partition: Partition, record: AssetCheckExecutionRecord | None) -> Judged:
-    evaluation = _evaluation(record)
-    if record is None or evaluation is None:
-        detail = "never evaluated; materialise the partition"
+def _judged(table: str, gate: Gate, partition: Partition, told: tuple[str, AssetCheckEvaluation] | None) -> Judged:
+    where = (table, partition.label, gate.name)
+    if told is None:
+        never = "never evaluated; materialise the partition"
         return Judged(
-            table,
-            partition.label,
-            gate.name,
-            gate.severity.value,
-            passed=False,
-            observed="",
-            limit="",
-            unit="",
-            detail=detail,
-            dagster_run_id="",
+            *where, gate.severity.value, passed=False, observed="", limit="", unit="", detail=never, dagster_run_id=""
         )
-    facts = {
-        name: _text(value.value) for name, value in evaluation.metadata.items() if name in {"observed", "limit", "unit"}
-    }
+    run_id, evaluation = told
+    facts = {name: _text(value.value) for name, value in evaluation.metadata.items()}
     return Judged(
-        table,
-        partition.label,
-        gate.name,
+        *where,
         evaluation.severity.value,
         passed=evaluation.passed,
         observed=facts.get("observed", ""),
         limit=facts.get("limit", ""),
         unit=facts.get("unit", ""),
         detail=evaluation.description or "",
-        dagster_run_id=record.run_id,
+        dagster_run_id=run_id,
     )
 
 
@@ -195,7 +270,7 @@ def _text(value: object) -> str:
 def _objection(
     publication: Publication | None,
     materialization_id: int | None,
-    records: Mapping[Gate, AssetCheckExecutionRecord | None],
+    records: Mapping[Gate, AssetCheckEvaluation | None],
 ) -> str | None:
     """Return why a partition may not be read, the most telling reason first; None if it may."""
     for gate, evaluation in _red(records):
@@ -207,21 +282,20 @@ def _objection(
     return next(
         (
             f"gate {gate.name} {fault}; materialise the partition again, with its checks"
-            for gate, record in records.items()
-            if (fault := _fault(_evaluation(record), materialization_id, publication)) is not None
+            for gate, evaluation in records.items()
+            if (fault := _fault(evaluation, materialization_id, publication)) is not None
         ),
         None,
     )
 
 
-def _red(records: Mapping[Gate, AssetCheckExecutionRecord | None]) -> Iterator[tuple[Gate, AssetCheckEvaluation]]:
-    for gate, record in records.items():
-        evaluation = _evaluation(record)
+def _red(records: Mapping[Gate, AssetCheckEvaluation | None]) -> Iterator[tuple[Gate, AssetCheckEvaluation]]:
+    for gate, evaluation in records.items():
         if evaluation is not None and not evaluation.passed and not _is_remark(gate, evaluation):
             yield gate, evaluation
 
 
-def _attempt(records: Mapping[Gate, AssetCheckExecutionRecord | None]) -> Mapping[str, str]:
+def _attempt(records: Mapping[Gate, AssetCheckEvaluation | None]) -> Mapping[str, str]:
     """Return what the red attempt was made of, if its newest verdicts agree on it."""
     attempts = [
         {name: str(value.value) for name, value in evaluation.metadata.items() if name in ATTEMPT}
@@ -244,39 +318,3 @@ def _fault(evaluation: AssetCheckEvaluation | None, materialization_id: int, pub
     if seen is None or seen.value != publication.publication_id:
         return "judged another version than the lake serves"
     return None
-
-
-def _evaluation(record: AssetCheckExecutionRecord | None) -> AssetCheckEvaluation | None:
-    if record is None or record.event is None or record.event.dagster_event is None:
-        return None
-    data = record.event.dagster_event.event_specific_data
-    return data if isinstance(data, AssetCheckEvaluation) else None
-
-
-def _newest(
-    instance: dg.DagsterInstance, table: str, gate: Gate, partitions: Sequence[Partition]
-) -> Mapping[str, AssetCheckExecutionRecord]:
-    """Return the newest completed evaluation of a gate by partition label.
-
-    Rows are created when a run is planned, so their ids are not in the order of evaluation: the newest by event time counts.
-    """
-    key = dg.AssetCheckKey(dg.AssetKey(table), gate.name)
-    wanted = {partition.label for partition in partitions}
-    only = PartitionKeyFilter(key=next(iter(wanted))) if len(wanted) == 1 else None
-    newest: dict[str, AssetCheckExecutionRecord] = {}
-    cursor: int | None = None
-    while True:
-        page = instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=_PAGE, cursor=cursor, status=_COMPLETED, partition_filter=only
-        )
-        for record in page:
-            label = record.partition
-            if label in wanted and (label not in newest or _evaluated_at(record) > _evaluated_at(newest[label])):
-                newest[label] = record
-        if len(page) < _PAGE or len(newest) == len(wanted):
-            return newest
-        cursor = page[-1].id
-
-
-def _evaluated_at(record: AssetCheckExecutionRecord) -> float:
-    return record.event.timestamp if record.event is not None else record.create_timestamp

@@ -77,6 +77,7 @@ class _Settled:
     publication: Publication | None
     quarantined: str | None = None
     attempt: Mapping[str, str] = field(default_factory=dict[str, str])
+    error: str = ""
 
     @property
     def is_green(self) -> bool:
@@ -151,8 +152,8 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
             writer=step.context.run.run_id,
             as_of=step.as_of,
         )
-    except BacktestAssetsError as error:  # full disk, lost race: this partition keeps its old version
-        return _Settled(partition, _all_red(table, str(error)), None)
+    except BacktestAssetsError as error:  # full disk, lost race: what is published, and judged, stays as it is
+        return _Settled(partition, (), None, error=str(error))
     return _Settled(partition, answers, publication)
 
 
@@ -218,6 +219,8 @@ def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetChec
         key, DagsterEventType.ASSET_MATERIALIZATION, {one.partition.label for one in settled if one.is_green}
     )
     for one in settled:
+        if not one.answers:
+            continue
         target = (
             AssetCheckEvaluationTargetMaterializationData(
                 storage_id=ids[one.partition.label], run_id=step.context.run.run_id, timestamp=now().timestamp()
@@ -293,6 +296,8 @@ def _failure(table: Table, refused: Sequence[_Settled], n_settled: int) -> dg.Fa
 
 def _reason(one: _Settled) -> str:
     """Say the first blocking verdict in full and name the others; all are in the checks."""
+    if one.error:
+        return one.error
     blocking = [answer.verdict for answer in one.answers if answer.blocks]
     others = [verdict.gate for verdict in blocking[1:] if verdict.detail != blocking[0].detail]
     return f"{blocking[0].gate}: {blocking[0].detail}" + (f" (also red: {', '.join(others)})" if others else "")

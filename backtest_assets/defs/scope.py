@@ -1,6 +1,6 @@
 """Which partitions a run reads; the same answer for reading, for staleness and for the driver."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -28,8 +28,8 @@ def warmup_partitions(run: ResearchRun) -> tuple[Partition, ...]:
     return tuple(Partition.of_month(symbol, month) for symbol in run.symbol_list for month in months)
 
 
-Look: TypeAlias = Callable[[str, Sequence[Partition]], Inspection]
-"""Asks the guard about partitions of a table; a caller that asks twice may remember."""
+Look: TypeAlias = Callable[[str, Iterable[Partition]], Inspection]
+"""`Guard.inspect`: asks about partitions of a table."""
 
 
 def admit(look: Look, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:

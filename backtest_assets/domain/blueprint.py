@@ -5,6 +5,7 @@ Fields follow the users' blueprint schema. Values that execution cannot obey are
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -99,11 +100,27 @@ class Blueprint:
             for bad, text in (
                 (not self.blueprint_id, "blueprint_id is empty"),
                 (not self.symbol_scope.symbols, "symbol_scope.symbols is empty"),
-                (len(self.entry.triggers) != 1, "entry.triggers must name exactly one event family"),
+                (self.entry.triggers != (self.event_type.value,), "entry.triggers must be the event family alone"),
+                (
+                    self.direction not in {"long", "short", "conditional"},
+                    "direction must be long, short or conditional",
+                ),
+                (
+                    self.symbol_scope.mode not in {"single_symbol", "multi_symbol"}
+                    or (self.symbol_scope.mode == "single_symbol" and len(self.symbol_scope.symbols) != 1),
+                    "symbol_scope must be one single_symbol, or multi_symbol",
+                ),
+                (
+                    {self.exit.stop_type, self.exit.target_type} != {"percent"},
+                    "exit.stop_type and target_type must be percent",
+                ),
+                (self.sizing.mode != "fixed_fraction", "sizing.mode must be fixed_fraction"),
+                (not self.sizing.max_symbol_exposure > 0, "sizing.max_symbol_exposure must be > 0"),
+                (self.evaluation.funding_included is not True, "evaluation.funding_included must be true"),
                 (min(self.entry.delay_bars, self.entry.cooldown_bars) < 0, "entry delays must be >= 0 bars"),
                 (self.exit.time_stop_bars < 1, "exit.time_stop_bars must be >= 1"),
                 (not 0 < self.exit.stop_value < 1, "exit.stop_value must lie in (0, 1)"),
-                (self.exit.target_value <= 0, "exit.target_value must be > 0"),
+                (not 0 < self.exit.target_value < math.inf, "exit.target_value must be > 0"),
                 (
                     not 0 < self.sizing.position_scale <= self.sizing.max_gross_leverage,
                     "sizing.position_scale must lie in (0, max_gross_leverage]",

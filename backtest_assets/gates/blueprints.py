@@ -129,6 +129,20 @@ def _ask_emptiness(evidence: Evidence) -> Verdict:
     return Verdict("empty_iff_not_promoted", present, expected, "bool", passed=present == expected, detail=detail)
 
 
+def _ask_something_executed(evidence: Evidence) -> Verdict:
+    """Ask whether the family filter leaves something to execute: an empty execution could only fail later and unclearly."""
+    compiled, executed = evidence.frame.height, evidence.frame.filter(pl.col("is_executed")).height
+    families = ", ".join(evidence.frame["event_type"].unique().sort().to_list())
+    wanted = evidence.settings.blueprints_filter_event_type
+    passed = executed > 0 or compiled == 0  # emptiness is empty_iff_not_promoted's question
+    detail = (
+        f"{executed} of {compiled} blueprints are executed"
+        if passed
+        else f"no compiled blueprint is of family {wanted}; compiled are {families or 'none'}: use another filter and run_id (R24)"
+    )
+    return Verdict("something_executed", executed, min(compiled, 1), "blueprints", passed=passed, detail=detail)
+
+
 def _ask_present(evidence: Evidence) -> Verdict:
     n_executed = evidence.frame.filter(pl.col("is_executed")).height
     hypotheses = evidence.inputs["hypotheses"]
@@ -155,6 +169,12 @@ GATES_BLUEPRINTS: Final = (
     ),
     Gate("ranks_and_ids", Severity.ERROR, "Ranks 1..n by t, ids and behaviour unique; limit: 0 faults.", _ask_ranks),
     Gate("executed_by_rank", Severity.ERROR, "Executed are the first top_k of the filter; limit: 0.", _ask_executed),
+    Gate(
+        "something_executed",
+        Severity.ERROR,
+        "If blueprints are compiled, at least one is executed (R24); limit: 1 blueprint.",
+        _ask_something_executed,
+    ),
     Gate("empty_iff_not_promoted", Severity.ERROR, "Blueprints exist iff PROMOTE and selected.", _ask_emptiness),
     Gate("blueprints_present", Severity.WARN, "Something is executed; limit: 1 blueprint (R50).", _ask_present),
 )

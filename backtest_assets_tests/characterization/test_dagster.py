@@ -1,10 +1,12 @@
 """Facts of the pinned Dagster that our code leans on; if one breaks, read docs/adr/0002 and 0005 before upgrading."""
 
 import inspect
+import sqlite3
 import threading
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import sqlalchemy as sa
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
@@ -83,3 +85,36 @@ def test_a_user_config_in_the_home_is_never_overwritten(tmp_path: Path):
     with open_instance(Settings(tmp_path, home, None)):
         pass
     assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_an_initialisation_that_was_killed_half_way_is_begun_anew(tmp_path: Path):
+    settings = Settings(tmp_path, tmp_path / "dagster", None)
+    with open_instance(settings):
+        pass
+    (tmp_path / "dagster" / ".ready").unlink()
+    index = next((tmp_path / "dagster" / "storage").rglob("index.db"))
+    with sqlite3.connect(index) as connection:
+        connection.execute("DROP TABLE dynamic_partitions")
+    with open_instance(settings) as instance:
+        assert instance.get_dynamic_partitions("run_id") == []
+
+
+def test_a_ready_instance_is_never_wiped(tmp_path: Path):
+    settings = Settings(tmp_path, tmp_path / "dagster", None)
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("run_id", ["R1"])
+    index = next((tmp_path / "dagster" / "storage").rglob("index.db"))
+    with sqlite3.connect(index) as connection:
+        connection.execute("DROP TABLE dynamic_partitions")
+    with pytest.raises(Exception, match="dynamic"), open_instance(settings):
+        pass
+    assert index.exists()
+
+
+def test_a_moved_data_root_takes_its_instance_along(tmp_path: Path):
+    with open_instance(Settings(tmp_path / "a", tmp_path / "a" / "dagster", None)) as instance:
+        instance.add_dynamic_partitions("run_id", ["R1"])
+    (tmp_path / "a").rename(tmp_path / "b")
+    with open_instance(Settings(tmp_path / "b", tmp_path / "b" / "dagster", None)) as instance:
+        assert instance.get_dynamic_partitions("run_id") == ["R1"]
+    assert not (tmp_path / "a").exists()

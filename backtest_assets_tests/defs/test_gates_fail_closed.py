@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -16,17 +17,25 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from backtest_assets.defs import guard, publish
+from backtest_assets.defs.assets.run import check_unchanged
+from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.driver import _execute
 from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
-from backtest_assets.defs.guard import inspect
+from backtest_assets.defs.guard import Guard, inspect
+from backtest_assets.defs.reads import Read
+from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Partition
+from backtest_assets.domain.run import ResearchRun
+from backtest_assets.errors import PublishConflictError, SourceError, TamperedError
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.registry import GATES
+from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 from backtest_assets_tests.world import PARTITIONS, SYMBOLS, World, break_month, klines, write_klines
 
 FIRST = Partition.of_month("AAAUSDT", "2024-01")
 BAD = Partition.of_month("AAAUSDT", "2024-02")
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def clean(world: World, first: Partition = PARTITIONS[0], last: Partition = PARTITIONS[-1]) -> list[str]:
@@ -216,8 +225,101 @@ def test_data_of_another_source_is_never_mixed_in(world: World, tmp_path: Path):
     world.ingest()
     shutil.copytree(world.source, tmp_path / "elsewhere")
     world.source = tmp_path / "elsewhere"
-    texts = world.ingest()
-    assert any("use another BACKTEST_DATA_ROOT (R53)" in text for text in texts)
+    with pytest.raises(SourceError, match="use another BACKTEST_DATA_ROOT"):
+        world.ingest()
+    config = {"ops": {"raw_um_ohlcv": {"config": {"source": world.spec}}}}
+    job = world.session.definitions.resolve_job_def("market")
+    result = job.execute_in_process(
+        config, world.session.instance, FIRST.label, raise_on_error=False, asset_selection=[dg.AssetKey("raw_um_ohlcv")]
+    )
+    assert not result.success
+    assert refusals(world) == "", "a mistyped source must not close good data"
+
+
+def test_what_was_made_from_a_partition_that_closed_since_is_refused(world: World):
+    world.ingest()
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    assert "made from raw_um_ohlcv[2024-02|AAAUSDT], which is closed: gate ohlc_sane FAILED" in refusals(
+        world, "bars_um", BAD
+    )
+    assert refusals(world, "bars_um", FIRST) == ""
+
+
+def test_what_was_made_from_an_older_version_is_refused(world: World):
+    world.ingest()
+    write_klines(world.source, "AAAUSDT", klines(0).with_columns(pl.col("volume") * 2))
+    run_config = {"ops": {"raw_um_ohlcv": {"config": {"source": world.spec}}}, **QUIET}
+    assert _execute(world.session, "market", ["raw_um_ohlcv"], run_config, partition_key=FIRST.label) == []
+    assert "made from another version of raw_um_ohlcv[2024-01|AAAUSDT]" in refusals(world, "bars_um")
+
+
+def test_the_order_of_verdicts_is_the_order_they_were_given_in_not_the_clocks(world: World):
+    world.ingest()
+    write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
+    world.ingest()
+    storage = world.session.instance.event_log_storage
+    assert isinstance(storage, PooledSqliteEventLogStorage)
+    with storage.index_connection() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE asset_check_executions SET evaluation_event_timestamp = '2000-01-01' WHERE execution_status = 'FAILED'"
+            )
+        )
+    assert "FAILED" in refusals(world, partition=BAD)
+
+
+def test_the_loser_of_a_race_leaves_the_winners_verdict_alone(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.ingest()
+
+    def lose(*_args: object, **_kwargs: object) -> NoReturn:
+        message = "another writer was first"
+        raise PublishConflictError(message)
+
+    monkeypatch.setattr(Lake, "publish", lose)
+    write_klines(world.source, "AAAUSDT", klines(0).with_columns(pl.col("volume") * 2))
+    assert any("another writer was first" in text for text in world.ingest())
+    assert refusals(world) == ""
+
+
+def frozen(world: World, fees_bps: float = 4.0) -> ResearchRun:
+    return ResearchRun(
+        run_id="R1", symbols="AAAUSDT", start="2024-01-01", end="2024-03-31", source=world.spec, fees_bps=fees_bps
+    )
+
+
+def freeze(world: World) -> Path:
+    run = frozen(world)
+    world.session.instance.add_dynamic_partitions("run_id", ["R1"])
+    assert (
+        _execute(world.session, "discovery", ["research_run"], {**QUIET, **config_from_run(run)}, partition_key="R1")
+        == []
+    )
+    return world.settings.data_root / "lake" / "research_run" / "run_id=R1"
+
+
+@pytest.mark.parametrize("harm", ["pointer removed", "rows edited", "everything removed"])
+def test_r52_frozen_settings_cannot_be_replaced_by_removing_them(world: World, harm: str):
+    folder = freeze(world)
+    if harm == "pointer removed":
+        (folder / "current.json").unlink()
+    elif harm == "rows edited":
+        victim = next(folder.rglob("*.parquet"))
+        victim.chmod(0o644)
+        victim.write_bytes(victim.read_bytes()[:-1] + b"X")
+    else:
+        shutil.rmtree(folder)
+    with pytest.raises(TamperedError):
+        check_unchanged(world.session.instance, world.lake, frozen(world, fees_bps=9.0))
+
+
+def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: World):
+    world.ingest()
+    other = replace(frozen(world), source="synthetic:7")
+    look = Guard(world.session.instance, world.lake).inspect
+    assert admit(look, Read("bars_um"), frozen(world))
+    with pytest.raises(dg.Failure, match="is frozen on synthetic:7"):
+        admit(look, Read("bars_um"), other)
 
 
 def test_an_unknown_table_has_no_way_in(world: World):

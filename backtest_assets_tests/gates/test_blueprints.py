@@ -87,7 +87,10 @@ def test_unknown_values_and_missing_inputs_are_red():
         (lambda f: f.with_columns(rank=pl.lit(1, pl.Int32)), {"ranks_and_ids"}),
         (lambda f: f.with_columns(t_train=-pl.col("t_train")), {"ranks_and_ids"}),
         (lambda f: pl.concat([f, f.head(1).with_columns(rank=pl.lit(3, pl.Int32))]), {"ranks_and_ids"}),
-        (lambda f: f.with_columns(is_executed=pl.lit(value=False)), {"executed_by_rank", "blueprints_present"}),
+        (
+            lambda f: f.with_columns(is_executed=pl.lit(value=False)),
+            {"executed_by_rank", "something_executed", "blueprints_present"},
+        ),
         (lambda f: f.with_columns(stop_frac=pl.col("stop_frac") * 2), {"spec_readable"}),
         (lambda f: f.with_columns(hypothesis_id=pl.lit("x")), {"spec_readable", "enters_on_train"}),
         (lambda f: f.with_columns(spec_json=pl.lit("{}")), PARSING),

@@ -12,7 +12,7 @@ from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.market import Partition
-from backtest_assets.errors import BacktestAssetsError, RefusedError
+from backtest_assets.errors import BacktestAssetsError, BrokenError, RefusedError
 from backtest_assets.research.bars.clean import clean_klines
 from backtest_assets.tables.registry import TABLES
 
@@ -51,6 +51,9 @@ def _cleaned(
             frame = clean_klines(raw, symbol=partition["symbol"], month=partition["month"], as_of=as_of)
         except BacktestAssetsError as error:
             yield partition, error
+            continue
+        except Exception as error:  # noqa: BLE001  # one partition's trouble must not take the others of the range with it
+            yield partition, BrokenError(f"{raw_table} {partition}: {type(error).__name__}: {error}")
             continue
         yield (
             partition,

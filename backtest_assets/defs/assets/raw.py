@@ -68,9 +68,13 @@ def foreign_source(lake: Lake, source: Source, dataset: Dataset, partition: Part
 
 
 def _fetch(source: Source, dataset: Dataset, partition: Partition) -> Made | BacktestAssetsError:
+    where = (dataset, partition["symbol"], partition["month"])
     try:
-        frame = source.fetch(dataset, partition["symbol"], partition["month"])
-        fingerprint = source.fingerprint(dataset, partition["symbol"], partition["month"])
+        before, frame, fingerprint = source.fingerprint(*where), source.fetch(*where), source.fingerprint(*where)
     except SourceError as error:
         return error
+    except Exception as error:  # noqa: BLE001  # one partition's trouble must not take the others of the range with it
+        return SourceError(f"{dataset.value} {partition}: {type(error).__name__}: {error}; mend the source's file")
+    if before != fingerprint:
+        return SourceError(f"{dataset.value} {partition}: the source changed while it was read; ingest it again")
     return Made(frame, notes={"source": source.identity, "fingerprint": fingerprint})

@@ -9,6 +9,7 @@ import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.config import ResearchRunConfig, run_from_config
+from backtest_assets.defs.guard import check_unaltered
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.market import Partition
@@ -24,7 +25,7 @@ def research_run(
 ) -> Iterator[AssetEvent]:
     """Freeze the settings of a run; the same run_id with other settings is refused."""
     run = run_from_config(context.partition_key, config)
-    check_unchanged(lake.lake, run)
+    check_unchanged(context.instance, lake.lake, run)
     made = Made(settings_frame(run), run=run)
     yield from publish(context, lake, TABLES["research_run"], [(Partition.of_run(run.run_id), made)], as_of=now())
 
@@ -45,13 +46,14 @@ def settings_frame(run: ResearchRun) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TABLES["research_run"].schema)
 
 
-def check_unchanged(lake: Lake, run: ResearchRun) -> None:
+def check_unchanged(instance: dg.DagsterInstance, lake: Lake, run: ResearchRun) -> None:
     """Refuse settings that differ from those the run_id was frozen with.
 
     Raises:
         SettingsError: listing every setting that differs.
+        TamperedError: if the frozen settings were removed or altered.
     """
-    published = lake.current("research_run", Partition.of_run(run.run_id))
+    published = check_unaltered(instance, lake, "research_run", Partition.of_run(run.run_id))
     if published is None:
         return
     rows = lake.scan([published]).select("setting", "value_json").collect()

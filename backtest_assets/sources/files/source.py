@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.clock import month_end, month_start
-from backtest_assets.errors import SourceError
+from backtest_assets.errors import SourceError, TableError
 from backtest_assets.sources.base import Dataset, rows_digest
 from backtest_assets.sources.files.parse import COLUMNS, check_columns, instant, raw_columns, time_column
 
@@ -83,7 +83,12 @@ class FilesSource:
         if path is None and symbol not in self.symbols():
             message = f"source {self.identity}: unknown symbol {symbol!r}; it has {', '.join(self.symbols())}"
             raise SourceError(message)
-        return None if path is None else _open(path, dataset, path.stat().st_mtime_ns, path.stat().st_size)
+        if path is None:
+            return None
+        if not path.is_file():
+            message = f"{path}: is not a file that can be read; put a parquet file there"
+            raise SourceError(message)
+        return _open(path, dataset, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,10 @@ def _open(path: Path, dataset: Dataset, modified_ns: int, size: int) -> _File:  
     except (pl.exceptions.PolarsError, OSError) as error:
         message = f"{path}: cannot be read as parquet ({error}); write it again"
         raise SourceError(message) from error
-    at = instant(path, dataset, read[time_column(dataset)])
-    rows = dataset.table.conform(read.select(raw_columns(dataset, path.stem, schema, at)))
+    try:
+        at = instant(path, dataset, read[time_column(dataset)])
+        rows = dataset.table.conform(read.select(raw_columns(dataset, path.stem, schema, at)))
+    except (pl.exceptions.PolarsError, OverflowError, TableError) as error:
+        message = f"{path}: holds values that cannot be used ({error}); write it again with the documented types"
+        raise SourceError(message) from error
     return _File(rows, rows[dataset.instant])
