@@ -55,12 +55,12 @@ def test_a_spoilt_decision_is_caught(case):
     assert gate in blocking(frame)
 
 
-def test_other_evidence_than_was_decided_on_is_caught():
+def test_r93_other_evidence_than_was_decided_on_is_caught():
     summary = DONE.frames["walkforward_summary"].with_columns(pl.col("value") + 1)
     assert "answers_follow_evidence" in blocking(DECIDED, walkforward_summary=summary)
 
 
-def test_nothing_promoted_is_a_remark_with_the_failing_gates_counted():
+def test_r51_nothing_promoted_is_a_remark_with_the_failing_gates_counted():
     none = DECIDED.with_columns(is_promoted=pl.lit(value=False))
     (answer,) = answers(DONE, "promotions", GATES_PROMOTIONS[-1:], none)
     failing = none.filter(~pl.col("is_passed"), gate="stressed_net").height

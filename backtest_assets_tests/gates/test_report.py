@@ -81,7 +81,7 @@ def changed(rows: pl.DataFrame, section: str, item: str, column: str, value: obj
         ("page", "external_references", "observed", 1.0, "page_sealed"),
     ],
 )
-def test_one_wrong_number_is_caught_by_its_gate(section, item, column, value, gate):
+def test_r101_to_r107_one_wrong_number_is_caught_by_its_gate(section, item, column, value, gate):
     rows = changed(ROWS["promoted"], section, item, column, value)
     assert gate in red(rows, frames_of(SCENES["promoted"]))
 
@@ -112,7 +112,7 @@ def test_a_required_metric_that_is_null_everywhere_is_caught():
     assert "backtest_metrics has no net" in answers(rows, inputs)["metrics_agree"].verdict.detail
 
 
-def test_a_report_of_execution_under_keep_research_is_caught():
+def test_r80_a_report_of_execution_under_keep_research_is_caught():
     invented = ROWS["promoted"].filter(pl.col("section").is_in(["performance", "costs"]))
     rows = pl.concat([ROWS["kept"], invented])
     assert {"metrics_agree", "equity_agrees", "trades_agree"} <= red(rows, frames_of(SCENES["kept"]))

@@ -65,7 +65,7 @@ def test_a_plan_that_leaks_is_caught(case):
     assert "plan_is_whole" in blocking("walkforward_splits", PLANS[case])
 
 
-def test_a_missing_or_short_test_window_is_caught():
+def test_r56_a_missing_or_short_test_window_is_caught():
     assert "windows_long_enough" in blocking("walkforward_splits", PLAN.head(2))
     run = a_run(30)
     short = Results(run, {})
@@ -96,7 +96,7 @@ SLICES = {
 
 
 @pytest.mark.parametrize("case", SLICES)
-def test_a_spoilt_slice_is_caught(case):
+def test_r44_r57_r58_a_spoilt_slice_is_caught(case):
     gate, frame = SLICES[case]
     assert gate in blocking("walkforward_train", frame)
 
@@ -118,6 +118,6 @@ SUMMARIES = {
 
 
 @pytest.mark.parametrize("case", SUMMARIES)
-def test_a_summary_is_refused(case):
+def test_r91_r92_a_summary_is_refused(case):
     gate, frame = SUMMARIES[case]
     assert gate in blocking("walkforward_summary", frame)

@@ -45,7 +45,7 @@ CALENDARS = {
 
 
 @pytest.mark.parametrize("calendar", CALENDARS)
-def test_the_dates_of_the_plan_are_these(calendar):
+def test_r39_to_r42_the_dates_of_the_plan_are_these(calendar):
     start, end, embargo = calendar
     plan = plan_table(run=run_of(start, end, walkforward_embargo_days=embargo))
     expected = [tuple(day(text) for text in row) for row in CALENDARS[calendar]]

@@ -86,7 +86,7 @@ def simulate_trades(
         bars: table bars_um, every bar of the run window; rows before it price settlements.
         funding: table raw_um_funding.
         events: table event_candidates; accepted centre events trigger.
-        context: table context; conditions are asked of the row known at the event's `known_at`.
+        context: table market_context; conditions are asked of the row known at the event's `known_at`.
         blueprints: table blueprints; executed rows trade, better ranks first.
         run: window, symbols, costs, splits.
 
@@ -118,7 +118,7 @@ def simulate_ledger(
         bars: as of `simulate_trades`, like the other arguments.
         funding: table raw_um_funding.
         events: table event_candidates.
-        context: table context.
+        context: table market_context.
         blueprints: table blueprints.
         run: window, symbols, costs, splits.
 

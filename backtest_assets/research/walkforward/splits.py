@@ -81,7 +81,7 @@ def slice_metrics(
     Args:
         ledger: table simulation_ledger.
         trades: table trades.
-        context: table context.
+        context: table market_context.
         blueprints: table blueprints; every executed one is listed, with zeros and nulls if it never traded.
         run: settings; splits, loss cluster share and drawdown tail.
         split: which one.

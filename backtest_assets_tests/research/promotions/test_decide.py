@@ -69,7 +69,7 @@ def gate_of(metric):
     return next(criterion.gate for criterion in CRITERIA if criterion.metric == metric)
 
 
-def test_good_evidence_is_promoted_and_every_gate_is_answered():
+def test_r91_good_evidence_is_promoted_and_every_gate_is_answered():
     found = decided(summary_of())
     assert (len(CRITERIA), True) == (found.height, found["is_promoted"].all())
     assert set(METRICS) == {criterion.metric for criterion in CRITERIA}
@@ -82,7 +82,7 @@ def test_evidence_exactly_at_the_limits_is_promoted_with_margin_zero():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_one_step_beyond_a_limit_on_either_split_rejects(metric):
+def test_r30_r31_r32_r59_r94_to_r99_one_step_beyond_a_limit_on_either_split_rejects(metric):
     bad = {**GOOD, metric: BEYOND[metric]}
     assert [gate_of(metric)] == failing(summary_of(bad, GOOD)) == failing(summary_of(GOOD, bad))
 
@@ -96,7 +96,7 @@ def test_a_number_that_is_not_known_is_insufficient_evidence(metric, value):
     assert row["detail"].startswith(f"insufficient evidence: {metric} is unknown on validation")
 
 
-def test_a_blueprint_without_a_summary_fails_every_gate():
+def test_r92_a_blueprint_without_a_summary_fails_every_gate():
     found = decided(summary_of(name="another"))
     assert (len(CRITERIA), 0) == (found.height, found["is_passed"].sum())
 
@@ -108,7 +108,7 @@ def test_observed_is_the_worse_split_whichever_it_is():
         assert (observed["cost_ratio"], observed["tail_conditional_drawdown"]) == (0.5, -0.15)
 
 
-def test_limits_are_the_runs_settings():
+def test_r43_r46_limits_are_the_runs_settings():
     run = a_run(promotion_regime_max_share=0.4, promotion_max_loss_cluster_len=4)
     assert failing(summary_of(), run) == ["loss_cluster_len", "regime_share"]
     limits = dict(decided(summary_of(), run).select("gate", "limit").iter_rows())

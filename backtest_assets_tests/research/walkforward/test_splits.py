@@ -53,7 +53,7 @@ FREE = a_run(60, symbols=A, fees_bps=0.0, slippage_bps=0.0)
 LONG = a_run(160, symbols=A, fees_bps=0.0, slippage_bps=0.0)
 
 
-def test_sums_costs_and_stress_of_a_worked_slice():
+def test_r59_r99_sums_costs_and_stress_of_a_worked_slice():
     found = metrics([2.0, -1.0, 3.0])
     cost = 3 * 0.5 * 12e-4
     expected = {
@@ -71,7 +71,7 @@ def test_sums_costs_and_stress_of_a_worked_slice():
     assert pytest.approx(expected, abs=1e-12) == {name: found[name] for name in expected}
 
 
-def test_losing_days_cluster_over_the_days_with_a_position_on_unit_exposure():
+def test_r62_r96_losing_days_cluster_over_the_days_with_a_position_on_unit_exposure():
     # days: + - - 0 - + - - - : clusters of 2, 1 and 3 days with losses 3, 1 and 4.5
     moves = [1, -1, -2, 0, -1, 1, -1, -1.5, -2]
     found = metrics(moves, run=FREE)
@@ -96,7 +96,7 @@ def test_unit_exposure_makes_loss_metrics_independent_of_the_position_size():
         assert pytest.approx(large[name], rel=1e-9) == small[name]
 
 
-def test_concentration_is_the_share_of_the_largest_clusters():
+def test_r28_r97_concentration_is_the_share_of_the_largest_clusters():
     moves = [-1, 1] * 20 + [-9, 1, -1, -8, 1]  # 22 clusters, the largest three lose 9, 9 and 1
     assert pytest.approx(19 / 38) == metrics(moves, run=LONG)["cluster_loss_concentration"]
 
@@ -126,7 +126,7 @@ def test_losses_in_other_regimes_do_not_spread_a_profit():
     assert metrics(moves, run=FREE)["max_regime_share"] == 1.0
 
 
-def test_regime_shares_are_of_net_profit_by_the_market_regime_a_day_before_the_trigger():
+def test_r61_r94_regime_shares_are_of_profit_by_the_market_regime_a_day_before_the_trigger():
     assert timedelta(days=1) == REGIME_LEAD
     moves = [3, 0, 1, 3, 0, 1, 3, 0, 1, 3, 0, 1]  # triggers on days 1.., whose day before is low, mid, high, low, ...
     found = metrics(moves, run=FREE)
@@ -155,13 +155,13 @@ def test_a_blueprint_that_never_traded_is_listed_with_zeros_and_nulls():
         assert found[name] is None
 
 
-def test_equity_compounds_the_bars_of_the_portfolio():
+def test_r29_r98_equity_compounds_the_bars_of_the_portfolio():
     found = metrics([10.0, -10.0], run=FREE, scale=1.0, name="portfolio")
     assert pytest.approx(1.1 * 0.9) == found["ending_equity"]
     assert pytest.approx(-0.1) == found["max_drawdown"]
 
 
-def test_a_slice_is_the_ledger_of_its_split_and_the_portfolio_the_sum_of_its_blueprints():
+def test_r60_a_slice_is_the_ledger_of_its_split_and_the_portfolio_the_sum_of_its_blueprints():
     ledger = DONE.frames["simulation_ledger"]
     for split in Split:
         found = DONE.frames[f"walkforward_{split.value}"].filter(metric="net")
