@@ -105,8 +105,10 @@ def drive_market(
     work = Work(0, 0, ())
     for dataset in Dataset:
         wanted = [*required, *(p for p in optional if _reaches(source, dataset, p))]
+        # Every file is opened once before any month is tried: one that cannot be read is refused whole.
+        absent = {symbol for symbol in {p["symbol"] for p in wanted} if source.span(dataset, symbol) is None}
         if dataset is Dataset.SPOT_OHLCV:  # a symbol may have no spot market
-            wanted = [partition for partition in wanted if source.span(dataset, partition["symbol"]) is not None]
+            wanted = [partition for partition in wanted if partition["symbol"] not in absent]
         stale, still_red = stale_raw(session.instance, session.lake, source, dataset, wanted)
         work += _materialize_months(session, [dataset.value], stale, source_spec)
         work += Work(
