@@ -28,7 +28,7 @@ def open_source(spec: str) -> Source:
     if not kind:
         message = (
             "no source is named: give --source, the config field `source` in the launchpad, or BACKTEST_SOURCE before "
-            f"starting the UI; for example files:DIR or {DEMO_SPEC}"
+            f"starting the UI; known are files:DIR and synthetic[:SEED[:EDGE=BPS]], for example {DEMO_SPEC}"
         )
         raise SourceError(message)
     if kind == "files":
