@@ -26,12 +26,10 @@ from backtest_assets.gates.metrics import (
     scopes,
 )
 from backtest_assets.research.promotions.criteria import MIN_TRADES
+from backtest_assets.research.walkforward.splits import STRESS
 
 MIN_DAYS: Final = 7
 """Shortest window of the plan (R56) [days]: below a week not even every weekday is in it once."""
-
-STRESS: Final = 2.0
-"""Multiple of the costs in stressed_net (R59) [1]."""
 
 _SLICE_METRICS: Final = (
     *NEVER_NULL,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
@@ -12,36 +13,24 @@ from backtest_assets.research.simulation.ledger import simulate_ledger, simulate
 from backtest_assets.research.walkforward.backtest import measure
 
 
+def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
+    return tuple(
+        desk[name] for name in ("bars_um", "raw_um_funding", "event_candidates", "market_context", "blueprints")
+    )
+
+
 @table_asset("simulation_ledger")
 def simulation_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Bar by bar P&L of the one causal pass."""
     desk = Desk(context, lake, "simulation_ledger")
-    yield from desk.publish(
-        simulate_ledger(
-            desk["bars_um"],
-            desk["raw_um_funding"],
-            desk["event_candidates"],
-            desk["market_context"],
-            desk["blueprints"],
-            run=desk.run,
-        )
-    )
+    yield from desk.publish(simulate_ledger(*_inputs(desk), run=desk.run))
 
 
 @table_asset("trades")
 def trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """One row per trade; sums to the ledger."""
     desk = Desk(context, lake, "trades")
-    yield from desk.publish(
-        simulate_trades(
-            desk["bars_um"],
-            desk["raw_um_funding"],
-            desk["event_candidates"],
-            desk["market_context"],
-            desk["blueprints"],
-            run=desk.run,
-        )
-    )
+    yield from desk.publish(simulate_trades(*_inputs(desk), run=desk.run))
 
 
 @table_asset("backtest_metrics")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
@@ -10,6 +11,11 @@ from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.split import Split
 from backtest_assets.research.walkforward.splits import plan_table, slice_metrics, summarise
+
+
+def _slice(desk: Desk, split: Split) -> pl.DataFrame:
+    frames = (desk[name] for name in ("simulation_ledger", "trades", "market_context", "blueprints"))
+    return slice_metrics(*frames, run=desk.run, split=split)
 
 
 @table_asset("walkforward_splits")
@@ -23,16 +29,7 @@ def walkforward_splits(context: dg.AssetExecutionContext, lake: dg.ResourceParam
 def walkforward_train(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Metrics of the train slice."""
     desk = Desk(context, lake, "walkforward_train")
-    yield from desk.publish(
-        slice_metrics(
-            desk["simulation_ledger"],
-            desk["trades"],
-            desk["market_context"],
-            desk["blueprints"],
-            run=desk.run,
-            split=Split.TRAIN,
-        )
-    )
+    yield from desk.publish(_slice(desk, Split.TRAIN))
 
 
 @table_asset("walkforward_validation")
@@ -41,16 +38,7 @@ def walkforward_validation(
 ) -> Iterator[AssetEvent]:
     """Metrics of the validation slice."""
     desk = Desk(context, lake, "walkforward_validation")
-    yield from desk.publish(
-        slice_metrics(
-            desk["simulation_ledger"],
-            desk["trades"],
-            desk["market_context"],
-            desk["blueprints"],
-            run=desk.run,
-            split=Split.VALIDATION,
-        )
-    )
+    yield from desk.publish(_slice(desk, Split.VALIDATION))
 
 
 @table_asset("walkforward_summary")
@@ -66,13 +54,4 @@ def walkforward_summary(
 def walkforward_test(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Metrics of the test slice; opened after promotion decided."""
     desk = Desk(context, lake, "walkforward_test")
-    yield from desk.publish(
-        slice_metrics(
-            desk["simulation_ledger"],
-            desk["trades"],
-            desk["market_context"],
-            desk["blueprints"],
-            run=desk.run,
-            split=Split.TEST,
-        )
-    )
+    yield from desk.publish(_slice(desk, Split.TEST))
