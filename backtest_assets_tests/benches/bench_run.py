@@ -1,6 +1,6 @@
 """CPU seconds and peak memory of a whole run, stage by stage: `make bench`, or with a source, symbols and a window.
 
-CPU between two settled partitions is booked on the table of the second one; the rest is Dagster, imports and compiling.
+Peak memory is the process's so far. CPU between two settled partitions is booked on the table of the second one; the rest is Dagster, imports and compiling.
 """
 
 import resource
@@ -27,6 +27,7 @@ class Meter:
     def __init__(self) -> None:
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
         self.n: Counter[str] = Counter()
+        self.peak_mb: dict[str, float] = {}
         self._last = cpu_s()
 
     def expect(self, table: str, n_partitions: int) -> None:
@@ -36,6 +37,7 @@ class Meter:
         del partition
         now = cpu_s()
         self.cpu_s[table] += now - self._last
+        self.peak_mb[table] = peak_mb()
         self.n[table] += outcome != "fresh"
         self._last = now
 
@@ -61,7 +63,9 @@ def measure(run: ResearchRun, root: Path) -> None:
             f"\n{attempt} run: {cpu_s() - before:.1f} CPU s, peak {peak_mb():.0f} MB, {work.n_made} made, {work.n_fresh} fresh"
         )
         for table, seconds in meter.cpu_s.items():
-            print(f"  {table:<24}{seconds:8.2f} s{meter.n[table]:6d} partitions")
+            print(
+                f"  {table:<24}{seconds:8.2f} s{meter.peak_mb[table]:8.0f} MB peak so far{meter.n[table]:6d} partitions"
+            )
 
 
 def main() -> None:
