@@ -5,6 +5,7 @@ import dagster as dg
 from backtest_assets.defs import assets
 from backtest_assets.defs.jobs import JOBS
 from backtest_assets.defs.resources import LakeResource, Observer, Silent
+from backtest_assets.defs.top_up import DAILY_TOP_UP, market_top_up
 from backtest_assets.lake.store import Lake
 from backtest_assets.settings import Settings, settings_from_environment
 
@@ -19,7 +20,8 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     lake = LakeResource(Lake(settings.data_root), settings, observer or Silent())
     return dg.Definitions(
         assets=assets.ALL,
-        jobs=JOBS,
+        jobs=[*JOBS, market_top_up],
+        schedules=[DAILY_TOP_UP],
         resources={"lake": dg.ResourceDefinition.hardcoded_resource(lake)},
         executor=dg.in_process_executor,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import polars as pl
 
@@ -25,9 +24,9 @@ from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_m
 from backtest_assets.sources.synthetic.plant import Plant
 from backtest_assets.tables.bars import BARS_SPOT
 from backtest_assets.tables.registry import TABLES
+from backtest_assets_tests.scenario import LATER, settled
 
 SYMBOLS = ("SYNAUSDT", "SYNBUSDT")
-LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,13 @@ def run_chain(
 
 
 def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
-    frames: dict[str, pl.DataFrame] = {"raw_um_funding": pl.concat([symbol.funding for symbol in market.values()])}
+    frames: dict[str, pl.DataFrame] = {
+        "settlements_um": pl.concat([settled(symbol.funding) for symbol in market.values()])
+    }
     frames["bars_um"] = pl.concat([_bars(name, symbol.klines) for name, symbol in market.items()])
-    frames["features"] = build_features(frames["bars_um"], BARS_SPOT.empty(), frames["raw_um_funding"])
+    frames["features"] = build_features(frames["bars_um"], BARS_SPOT.empty(), frames["settlements_um"])
     frames["market_context"] = build_context(frames["features"])
-    bars, funding = frames["bars_um"], frames["raw_um_funding"]
+    bars, funding = frames["bars_um"], frames["settlements_um"]
     frames["event_candidates"] = events = detect_events(bars, frames["features"], funding, run=run)
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)

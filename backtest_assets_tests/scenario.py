@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from backtest_assets.domain.clock import BAR, month_end, month_start
-from backtest_assets.tables.bars import BARS_UM
+from backtest_assets.research.bars.settlements import settle_funding
+from backtest_assets.tables.bars import BARS_UM, SETTLEMENTS_UM
 from backtest_assets.tables.raw import RAW_UM_FUNDING, RAW_UM_OHLCV
 
 SYMBOL = "SYNAUSDT"
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 MONTH = "2024-01"
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
 VALUES = (
     "open",
     "high",
@@ -93,7 +95,9 @@ def raw_klines(month: str = MONTH, *, symbol: str = SYMBOL, without: Collection[
     n_bars = (month_end(month) - month_start(month)) // BAR
     clean = bars(n_bars, start=month_start(month), symbol=symbol, gaps=without)
     return RAW_UM_OHLCV.conform(
-        clean.filter(~pl.col("is_gap")).drop("is_gap", "known_at").with_columns(source=pl.lit("scenario"))
+        clean.filter(~pl.col("is_gap"))
+        .drop("is_gap", "known_at")
+        .with_columns(source=pl.lit("scenario"), interval_min=pl.lit(15), close_at=pl.lit(None), unused=pl.lit(None))
     )
 
 
@@ -104,4 +108,18 @@ def raw_funding(month: str = MONTH, *, interval_h: float = 8.0):
         [1e-4, -1e-4] * int(hours / interval_h / 2) + [1e-4] * int(hours / interval_h % 2),
         start=month_start(month),
         interval_h=interval_h,
+    )
+
+
+def settled(raw: pl.DataFrame):
+    """Settlements as the clean market holds them, from raw rows of any months and symbols."""
+    keyed = raw.with_columns(month=pl.col("settled_at").dt.strftime("%Y-%m"))
+    return SETTLEMENTS_UM.conform(
+        pl.concat(
+            [
+                settle_funding(rows.drop("month"), symbol=str(symbol), month=str(month), as_of=LATER)
+                for (symbol, month), rows in keyed.partition_by("symbol", "month", as_dict=True).items()
+            ]
+            or [SETTLEMENTS_UM.empty()]
+        )
     )

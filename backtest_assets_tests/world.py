@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.definitions import build_defs
-from backtest_assets.defs.driver import Session, drive_market
+from backtest_assets.defs.driver import MarketOrder, Session, drive_market
 from backtest_assets.defs.instance import open_instance
-from backtest_assets.defs.resources import Outcome
+from backtest_assets.defs.resources import LakeResource, Outcome
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition
 from backtest_assets.lake.store import Lake
@@ -106,7 +106,7 @@ class World:
         return self.session.lake
 
     def ingest(self) -> tuple[str, ...]:
-        return drive_market(self.session, self.spec, PARTITIONS, []).refusals
+        return drive_market(self.session, MarketOrder(source=self.spec, required=PARTITIONS)).refusals
 
 
 @contextmanager
@@ -116,5 +116,5 @@ def open_world(folder: Path) -> Iterator[World]:
     settings = Settings(root, root / "dagster", None)
     watcher = Watcher()
     with open_instance(settings) as instance:
-        session = Session(build_defs(settings, observer=watcher), instance, Lake(root), watcher)
+        session = Session(build_defs(settings, observer=watcher), instance, LakeResource(Lake(root), settings, watcher))
         yield World(folder / "market", settings, session, watcher)

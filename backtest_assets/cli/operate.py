@@ -17,6 +17,7 @@ from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.session import OUT, open_settings
 from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
 from backtest_assets.defs.instance import open_instance
+from backtest_assets.defs.lost_runs import hold_ui, report_lost_runs
 from backtest_assets.errors import BacktestAssetsError, RefusedError
 from backtest_assets.lake.store import Lake
 from backtest_assets.settings import Settings, check_data_root, settings_from_environment
@@ -34,7 +35,9 @@ _ABANDONED: Final = timedelta(hours=6)
 def ui(host: str, port: int) -> None:
     """Open the Dagster webserver and daemon over the data root; Ctrl-C stops them."""
     settings = open_settings()
-    with open_instance(settings):
+    with open_instance(settings) as instance:
+        hold_ui(settings.dagster_home)
+        report_lost_runs(instance, settings.dagster_home, as_ui=True)
         OUT.print(f"Dagster on http://{host}:{port} over {settings.data_root}", highlight=False)
     program = str(Path(sys.executable).with_name("dagster"))
     arguments = [program, "dev", "-m", "backtest_assets.definitions", "-h", host, "-p", str(port)]

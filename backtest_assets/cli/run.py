@@ -8,10 +8,11 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from backtest_assets.cli.flags import CONTEXT, run_flags
+from backtest_assets.cli.flags import CONTEXT, market_flags, run_flags, take_market_flags
 from backtest_assets.cli.session import ERR, OUT, open_session
 from backtest_assets.defs.desk import PROMOTE
 from backtest_assets.defs.driver import (
+    MarketOrder,
     Session,
     Work,
     check_source,
@@ -22,11 +23,11 @@ from backtest_assets.defs.driver import (
     run_rows,
 )
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
-from backtest_assets.domain.clock import months_between, utc
+from backtest_assets.domain.clock import months_between, parse_day, utc
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import ResearchRun, run_from_dict
-from backtest_assets.errors import RefusedError, SettingsError, UsageError
-from backtest_assets.sources.open import open_source
+from backtest_assets.errors import RefusedError, SettingsError
+from backtest_assets.sources.open import KNOWN
 from backtest_assets.sources.synthetic.source import DEMO_SPEC
 
 DEMO: Final[dict[str, Any]] = {
@@ -40,56 +41,85 @@ DEMO: Final[dict[str, Any]] = {
 
 @click.command(context_settings=CONTEXT)
 @run_flags
-def run(**settings: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
+@market_flags
+def run(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Bring a run from its source to its report; ends with 1 and the decision if the checklist keeps it in research."""
-    _drive(run_from_dict(settings), until_blueprints=False)
+    _drive(flags, until_blueprints=False)
 
 
 @click.command(context_settings=CONTEXT)
 @run_flags
-def discover(**settings: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
+@market_flags
+def discover(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Bring a run from its source to its blueprints; KEEP_RESEARCH is a result, not a failure."""
-    _drive(run_from_dict(settings), until_blueprints=True)
+    _drive(flags, until_blueprints=True)
 
 
 @click.command(context_settings=CONTEXT)
-def demo() -> None:
+@market_flags
+def demo(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Run the whole chain on the embedded synthetic market with a planted edge."""
-    _drive(run_from_dict(DEMO), until_blueprints=False)
+    _drive(DEMO | flags, until_blueprints=False)
 
 
 @click.command(context_settings=CONTEXT)
 @click.option("--symbols", required=True, help="Comma list of symbols.")
-@click.option("--start", required=True, help="First day, YYYY-MM-DD; its whole month is ingested.")
-@click.option("--end", required=True, help="Last day, YYYY-MM-DD; its whole month is ingested.")
-@click.option("--source", required=True, help="files:DIR or synthetic[:SEED[:EDGE]].")
-def backfill(symbols: str, start: str, end: str, source: str) -> None:
+@click.option("--start", required=True, help="First day, YYYY-MM-DD.")
+@click.option("--end", required=True, help="Last day, inclusive, YYYY-MM-DD.")
+@click.option("--source", required=True, help=KNOWN)
+@click.option(
+    "--only_days",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="1: ingest only the days from start to end and keep what else the months hold; 0: whole months.",
+)
+@market_flags
+def backfill(symbols: str, start: str, end: str, source: str, *, only_days: int, **flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Ingest and clean market partitions; those that are up to date are left alone."""
-    first, last = _day("start", start), _day("end", end) + timedelta(days=1)
+    first, last = utc(parse_day("start", start)), utc(parse_day("end", end)) + timedelta(days=1)
     if first >= last:
         message = f"start {start} lies after end {end}; give start <= end"
         raise SettingsError(message)
     if first > datetime.now(UTC):  # noqa: TID251  # a month in the future is refused against the wall clock
         message = f"start {start} lies in the future; there is nothing to ingest yet"
         raise SettingsError(message)
-    partitions = [
-        Partition.of_month(symbol, month) for symbol in parse_symbols(symbols) for month in months_between(first, last)
-    ]
+    datasets, is_forced = take_market_flags(flags)
+    order = MarketOrder(
+        source=source,
+        required=[
+            Partition.of_month(name, month) for name in parse_symbols(symbols) for month in months_between(first, last)
+        ],
+        datasets=datasets,
+        is_forced=is_forced,
+        first_day=start if only_days else "",
+        last_day=end if only_days else "",
+    )
     with open_session() as session:
-        work = drive_market(session, source, partitions, [])
+        work = drive_market(session, order)
     _say_work(work)
     if work.refusals:
         raise RefusedError("\n".join(work.refusals))
 
 
-def _drive(settings: ResearchRun, *, until_blueprints: bool) -> None:
-    if settings.window[1] > datetime.now(UTC):  # noqa: TID251  # a window in the future is refused against the wall clock
+def _drive(flags: dict[str, Any], *, until_blueprints: bool) -> None:
+    datasets, is_forced = take_market_flags(flags)
+    settings = run_from_dict(flags)
+    clock = datetime.now(UTC)  # noqa: TID251  # a window in the future is refused against the wall clock
+    if settings.window[1] > clock:
         message = f"end {settings.end} lies in the future; the last whole day is the latest end"
         raise SettingsError(message)
+    order = MarketOrder(
+        source=settings.source,
+        required=window_partitions(settings),
+        optional=warmup_partitions(settings),
+        datasets=datasets,
+        is_forced=is_forced,
+    )
     with open_session() as session:
-        check_source(open_source(settings.source), settings)
-        market = drive_market(session, settings.source, window_partitions(settings), warmup_partitions(settings))
-        work = market + drive_run(session, settings, until_blueprints=until_blueprints)
+        check_source(session.resource.open_source(settings.source, as_of=clock), settings)
+        market = drive_market(session, order)
+        work = market + drive_run(session, settings, until_blueprints=until_blueprints, is_forced=is_forced)
         decision = decision_of(session, settings)
     for refusal in market.refusals:
         ERR.print(f"[yellow]remark:[/] {escape(refusal.removeprefix('refused: '))}", highlight=False, soft_wrap=True)
@@ -146,11 +176,3 @@ def _say_gates(title: str, rows: pl.DataFrame) -> None:
             row["gate"], observed, row.get("comparator", ">="), f"{row['limit']:.6g}", escape(row["unit"]), verdict
         )
     OUT.print(grid)
-
-
-def _day(name: str, text: str) -> datetime:
-    try:
-        return utc(datetime.fromisoformat(text).date())
-    except ValueError:
-        message = f"{name} {text!r} is not a day of the form YYYY-MM-DD"
-        raise UsageError(message) from None

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from backtest_assets.definitions import build_defs
 from backtest_assets.defs.driver import Session
 from backtest_assets.defs.instance import open_instance
-from backtest_assets.defs.resources import Outcome
+from backtest_assets.defs.lost_runs import report_lost_runs, sign_of_life
+from backtest_assets.defs.resources import LakeResource, Outcome
 from backtest_assets.lake.store import Lake
 from backtest_assets.settings import Settings, check_data_root, settings_from_environment
 
@@ -73,9 +74,15 @@ def open_session() -> Generator[Session]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with open_instance(settings) as instance, Progress(*columns, console=ERR) as progress:
+    with (
+        open_instance(settings) as instance,
+        sign_of_life(settings.dagster_home) as tags,
+        Progress(*columns, console=ERR) as progress,
+    ):
+        report_lost_runs(instance, settings.dagster_home)
         observer = ProgressObserver(progress)
-        yield Session(build_defs(settings, observer=observer), instance, Lake(settings.data_root), observer)
+        resource = LakeResource(Lake(settings.data_root), settings, observer)
+        yield Session(build_defs(settings, observer=observer), instance, resource, tags)
 
 
 def open_settings() -> Settings:

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
+from backtest_assets.sources.open import KNOWN
 
 
 def _settings_model() -> type[dg.Config]:
@@ -35,7 +36,17 @@ class MarketConfig(dg.Config):
     """Config of the raw assets."""
 
     source: str = Field(
-        default="", description="files:DIR or synthetic[:SEED[:EDGE]]; empty: the variable BACKTEST_SOURCE."
+        default="",
+        description=f"{KNOWN}; empty: the variable BACKTEST_SOURCE.",
+    )
+    force: bool = Field(
+        default=False, description="Ask the exchange for everything again, however lately it was asked (R36)."
+    )
+    first_day: str = Field(
+        default="", description="Ingest only from this day on, YYYY-MM-DD, UTC; what is there before it stays."
+    )
+    last_day: str = Field(
+        default="", description="Ingest only up to this day, inclusive, YYYY-MM-DD, UTC; what is there after it stays."
     )
 
 

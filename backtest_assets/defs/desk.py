@@ -8,11 +8,12 @@ import dagster as dg
 import polars as pl
 
 from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect, refusal_failure
+from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.defs.scope import admit
-from backtest_assets.domain.market import Partition
+from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.lake.publication import Input
 from backtest_assets.tables.registry import TABLES
@@ -73,6 +74,17 @@ class Desk:
         """Every partition admitted, in reading order."""
         return tuple(one.as_input for group in self._admitted.values() for one in group)
 
+    @property
+    def listings(self) -> Mapping[str, Listing]:
+        """When each symbol traded, as far as the market months that were read know."""
+        known: dict[str, Listing] = {}
+        for group in self._admitted.values():
+            for one in group:
+                listing = listing_of(one.publication.notes)
+                if listing is not None:
+                    known[one.publication.partition["symbol"]] = listing
+        return known
+
     def frames(self) -> dict[str, pl.DataFrame]:
         """Return the rows of every admitted input by table name."""
         return {table: self[table] for table in self._admitted}
@@ -90,7 +102,7 @@ class Desk:
 
     def publish(self, frame: pl.DataFrame, *, attachments: Mapping[str, bytes] | None = None) -> Iterator[AssetEvent]:
         """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates."""
-        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {})
+        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings)
         yield from publish(
             self._context, self._lake, self._table, [(Partition.of_run(self.run.run_id), made)], as_of=now()
         )

@@ -1,8 +1,9 @@
 """Bringing a run from source to report in this process: the same assets, jobs and instance as the UI, no daemon needed."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
@@ -13,21 +14,22 @@ from backtest_assets.defs.assets.raw import foreign_source
 from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.desk import PROMOTE
-from backtest_assets.defs.freshness import is_fresh_research, stale_bars, stale_raw
+from backtest_assets.defs.freshness import is_fresh_research, stale_derived, stale_raw
 from backtest_assets.defs.guard import Guard, inspect
-from backtest_assets.defs.jobs import DISCOVERY, EXECUTION
+from backtest_assets.defs.jobs import DISCOVERY, EXECUTION, MARKET
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
-from backtest_assets.defs.resources import Observer
+from backtest_assets.defs.reads import READS
+from backtest_assets.defs.resources import LakeResource, Observer, now
 from backtest_assets.domain.clock import month_end, month_of
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import BrokenError, RefusedError, SourceError, UsageError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.lake.store import Lake
-from backtest_assets.sources.base import Dataset, Source
-from backtest_assets.sources.open import open_source
+from backtest_assets.sources.base import DEFAULT_DATASETS, Dataset, Slice, Source
 
-_BARS: Final = {"bars_um": Dataset.UM_OHLCV, "bars_spot": Dataset.SPOT_OHLCV}
+DERIVED: Final = tuple(name for name in MARKET if READS[name])
+"""Market tables that are made from raw ones, in the order in which they must be made."""
 _QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -38,14 +40,62 @@ class Session:
     Attributes:
         definitions: the asset graph.
         instance: the Dagster instance that the UI shows.
-        lake: the store.
-        observer: told what lies ahead, and of every partition that was up to date.
+        resource: the lake, its settings, and who is told what lies ahead and what was up to date.
+        tags: put on every run, for example the sign of life of this process.
     """
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
-    lake: Lake
-    observer: Observer
+    resource: LakeResource
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def lake(self) -> Lake:
+        """The store."""
+        return self.resource.lake
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told."""
+        return self.resource.observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketOrder:
+    """What is to be brought up to date in the market layer.
+
+    Attributes:
+        source: as a user writes it.
+        required: partitions that are made or refused.
+        optional: partitions that are made where the source reaches them.
+        datasets: what is ingested; what is not must be there already (R33-R35).
+        is_forced: ingest and make everything again, fresh or not (R36).
+        first_day: ingest only from this day on, YYYY-MM-DD; empty for whole months.
+        last_day: ingest only up to this day, inclusive; empty for whole months.
+    """
+
+    source: str
+    required: Sequence[Partition]
+    optional: Sequence[Partition] = ()
+    datasets: frozenset[Dataset] = DEFAULT_DATASETS
+    is_forced: bool = False
+    first_day: str = ""
+    last_day: str = ""
+
+    @property
+    def config(self) -> dict[str, str | bool]:
+        """Config of the raw assets."""
+        return {
+            "source": self.source,
+            "force": self.is_forced,
+            "first_day": self.first_day,
+            "last_day": self.last_day,
+        }
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some days of the months are asked for."""
+        return bool(self.first_day or self.last_day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +119,21 @@ class Work:
 def check_source(source: Source, run: ResearchRun) -> None:
     """Refuse a window that the source cannot cover for every symbol, before anything is made.
 
+    A symbol that the source knows to be listed or delisted inside the window is covered.
+
     Raises:
         SourceError: naming symbol, dataset, what the source has and what was asked.
     """
     start, end = run.window
     for symbol, dataset in itertools.product(run.symbol_list, (Dataset.UM_OHLCV, Dataset.UM_FUNDING)):
-        span = source.span(dataset, symbol)
+        span, listing = source.span(dataset, symbol), source.listing(dataset, symbol)
         if span is None:
             message = f"{source.identity} has no {dataset.value} for {symbol}; choose another symbol or source"
             raise SourceError(message)
+        traded = (start, end) if listing is None else listing.within(start, end)
         first, last = span
-        if month_of(first) > month_of(start) or month_end(month_of(last)) < end:
+        lacks = month_of(first) > month_of(traded[0]) or month_end(month_of(last)) < traded[1]
+        if lacks or traded[0] == traded[1]:
             message = (
                 f"{source.identity} has {dataset.value} of {symbol} from {first:%Y-%m-%d} to {last:%Y-%m-%d}; "
                 f"the run asks for {run.start} to {run.end}: choose a window inside"
@@ -87,38 +141,56 @@ def check_source(source: Source, run: ResearchRun) -> None:
             raise SourceError(message)
 
 
-def drive_market(
-    session: Session, source_spec: str, required: Sequence[Partition], optional: Sequence[Partition]
-) -> Work:
-    """Ingest and clean the partitions that are absent, red or out of date.
-
-    Args:
-        session: the opened project.
-        source_spec: the source, as a user writes it.
-        required: partitions that are made or refused.
-        optional: partitions that are made where the source reaches them.
-    """
-    source = open_source(source_spec)
-    _check_months([*required, *optional])
-    _check_unmixed(session.lake, source, [*required, *optional])
-    _register(session.instance, {partition["symbol"] for partition in required})
+def drive_market(session: Session, order: MarketOrder) -> Work:
+    """Ingest and clean the partitions that are absent, red or out of date."""
+    as_of = now()
+    source = session.resource.open_source(order.source, as_of=as_of, is_forced=order.is_forced)
+    everything = [*order.required, *order.optional]
+    _check_months(everything)
+    _check_unmixed(session.lake, source, everything)
+    _register(session.instance, {partition["symbol"] for partition in order.required})
     work = Work(0, 0, ())
     for dataset in Dataset:
-        wanted = [*required, *(p for p in optional if _reaches(source, dataset, p))]
-        # Every file is opened once before any month is tried: one that cannot be read is refused whole.
-        absent = {symbol for symbol in {p["symbol"] for p in wanted} if source.span(dataset, symbol) is None}
-        if dataset is Dataset.SPOT_OHLCV:  # a symbol may have no spot market
-            wanted = [partition for partition in wanted if partition["symbol"] not in absent]
-        stale, still_red = stale_raw(session.instance, session.lake, source, dataset, wanted)
-        work += _materialize_months(session, [dataset.value], stale, source_spec)
-        work += Work(
-            0, len(wanted) - len(stale), tuple(f"still refused, the source is unchanged: {one}" for one in still_red)
-        )
-    for table in _BARS:
-        wanted = [*required, *optional]
-        stale, n_fresh = stale_bars(session.instance, session.lake, table, wanted)
-        work += _materialize_months(session, [table], stale, source_spec) + Work(0, n_fresh, ())
+        if dataset in order.datasets:
+            work += _ingest(session, source, dataset, order, as_of=as_of)
+        elif dataset.is_required:
+            work += Work(0, 0, tuple(_lacking(session, dataset, order.required)))
+    for table in DERIVED:
+        wanted = _worth_making(session.lake, table, everything)
+        stale, n_fresh = stale_derived(session.instance, session.resource, table, wanted, as_of=as_of)
+        if order.is_forced:
+            stale, n_fresh = wanted, 0
+        work += _materialize_months(session, table, stale, {}) + Work(0, n_fresh, ())
     return work
+
+
+def _ingest(session: Session, source: Source, dataset: Dataset, order: MarketOrder, *, as_of: datetime) -> Work:
+    wanted = [*order.required, *(p for p in order.optional if _reaches(source, dataset, p))]
+    # Every file is opened once before any month is tried: one that cannot be read is refused whole.
+    absent = {symbol for symbol in {p["symbol"] for p in wanted} if source.span(dataset, symbol) is None}
+    if not dataset.is_required:  # a symbol may have no spot market
+        wanted = [partition for partition in wanted if partition["symbol"] not in absent]
+    if order.is_forced or order.is_partial:
+        return _materialize_months(session, dataset.value, wanted, order.config)
+    source.prepare([Slice.of_month(dataset, p["symbol"], p["month"]) for p in wanted], as_of=as_of)
+    stale, still_red = stale_raw(session.instance, session.resource, source, dataset, wanted, as_of=as_of)
+    refusals = tuple(f"still refused, the source is unchanged: {one}" for one in still_red)
+    work = _materialize_months(session, dataset.value, stale, order.config)
+    return work + Work(0, len(wanted) - len(stale) - len(still_red), refusals)
+
+
+def _lacking(session: Session, dataset: Dataset, partitions: Sequence[Partition]) -> Iterator[str]:
+    """Say what a skipped ingest leaves missing."""
+    for refusal in inspect(session.instance, session.lake, dataset.value, partitions).refused:
+        yield f"not ingested, its ingest is skipped: {refusal}"
+
+
+def _worth_making(lake: Lake, table: str, partitions: Sequence[Partition]) -> list[Partition]:
+    """Leave out the months of `positioning_um` that have neither open interest nor liquidations."""
+    beside = [read.table for read in READS[table] if read.is_optional]
+    if table != "positioning_um":
+        return list(partitions)
+    return [p for p in partitions if any(p in lake.partitions(name) for name in beside)]
 
 
 def _check_months(partitions: Iterable[Partition]) -> None:
@@ -137,8 +209,14 @@ def _check_unmixed(lake: Lake, source: Source, partitions: Iterable[Partition]) 
             raise SourceError(message)
 
 
-def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> Work:
+def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool, is_forced: bool = False) -> Work:
     """Make what the run lacks: settings, discovery, and on PROMOTE execution; the report comes last in any case.
+
+    Args:
+        session: the opened project.
+        run: the settings.
+        until_blueprints: stop before execution.
+        is_forced: make every table again, fresh or not (R36).
 
     Raises:
         SettingsError: if the run_id is frozen with other settings.
@@ -146,12 +224,12 @@ def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool) -> 
     """
     check_unchanged(session.instance, session.lake, run)
     session.instance.add_dynamic_partitions(str(RUNS.name), [run.run_id])
-    work = _drive_stage(session, run, "discovery", DISCOVERY, is_promoted=False)
+    work = _drive_stage(session, run, "discovery", DISCOVERY, is_promoted=False, is_forced=is_forced)
     if until_blueprints:
         return work
     is_promoted = decision_of(session, run) == PROMOTE
     tables = EXECUTION if is_promoted else ("report",)
-    return work + _drive_stage(session, run, "execution", tables, is_promoted=is_promoted)
+    return work + _drive_stage(session, run, "execution", tables, is_promoted=is_promoted, is_forced=is_forced)
 
 
 def decision_of(session: Session, run: ResearchRun) -> str:
@@ -196,11 +274,12 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
         instance.add_dynamic_partitions(str(SYMBOLS.name), missing)
 
 
-def _drive_stage(session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool) -> Work:
+def _drive_stage(
+    session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool, is_forced: bool
+) -> Work:
     look = Guard(session.instance, session.lake).inspect
-    fresh = list(
-        itertools.takewhile(lambda table: is_fresh_research(look, table, run, is_promoted=is_promoted), tables)
-    )
+    up_to_date = itertools.takewhile(lambda name: is_fresh_research(look, name, run, is_promoted=is_promoted), tables)
+    fresh = [] if is_forced else list(up_to_date)
     stale = [table for table in tables if table not in fresh]
     for table in fresh:
         session.observer.settle(table, run.run_id, "fresh")
@@ -215,19 +294,21 @@ def _drive_stage(session: Session, run: ResearchRun, job: str, tables: Sequence[
     return Work(len(stale), len(fresh), ())
 
 
-def _materialize_months(session: Session, tables: Sequence[str], partitions: Sequence[Partition], source: str) -> Work:
+def _materialize_months(
+    session: Session, table: str, partitions: Sequence[Partition], config: Mapping[str, str | bool]
+) -> Work:
     refusals: list[str] = []
-    for table in tables if partitions else ():
+    if partitions:
         session.observer.expect(table, len(partitions))
-    for first, last in _rectangles(session.instance, partitions):
+    ops = {table: {"config": dict(config)}} if config else {}
+    for first, last in rectangles(session.instance, partitions):
         tags = {ASSET_PARTITION_RANGE_START_TAG: first.label, ASSET_PARTITION_RANGE_END_TAG: last.label}
-        raw = {table: {"config": {"source": source}} for table in tables if table in set(Dataset)}
-        refusals += _execute(session, "market", tables, {**_QUIET, "ops": raw}, tags=tags)
+        refusals += _execute(session, "market", [table], {**_QUIET, "ops": ops}, tags=tags)
     n_refused = sum(text.count("\n- ") for text in refusals)
     return Work(len(partitions) - n_refused, 0, tuple(refusals))
 
 
-def _rectangles(instance: dg.DagsterInstance, partitions: Sequence[Partition]) -> list[tuple[Partition, Partition]]:
+def rectangles(instance: dg.DagsterInstance, partitions: Sequence[Partition]) -> list[tuple[Partition, Partition]]:
     """Cover the partitions with ranges of consecutive months x neighbouring symbols, each one Dagster run."""
     symbols = list(instance.get_dynamic_partitions(str(SYMBOLS.name)))
     months = {month: i for i, month in enumerate(MONTHS.get_partition_keys())}
@@ -264,7 +345,7 @@ def _execute(
         instance=session.instance,
         asset_selection=[dg.AssetKey(table) for table in tables],
         partition_key=partition_key,
-        tags=tags,
+        tags={**session.tags, **(tags or {})},
         raise_on_error=False,
     )
     if result.success:

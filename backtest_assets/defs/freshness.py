@@ -1,72 +1,108 @@
-"""Whether a partition is up to date: same code, same inputs, same source; what is fresh is not made again."""
+"""Whether a partition is up to date: same code, same inputs, same source, same limits; what is fresh is not made again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import dagster as dg
 
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.guard import Admitted, Refusal, inspect
+from backtest_assets.defs.guard import Admitted, Guard, Refusal, inspect
 from backtest_assets.defs.reads import READS
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import Look, admit
+from backtest_assets.domain.clock import month_end
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.errors import SourceError
 from backtest_assets.lake.publication import Publication
-from backtest_assets.lake.store import Lake
-from backtest_assets.sources.base import Dataset, Source
+from backtest_assets.sources.base import Dataset, Slice, Source
 from backtest_assets.tables.registry import TABLES
 
 
 def stale_raw(
-    instance: dg.DagsterInstance, lake: Lake, source: Source, dataset: Dataset, partitions: Iterable[Partition]
+    instance: dg.DagsterInstance,
+    lake: LakeResource,
+    source: Source,
+    dataset: Dataset,
+    partitions: Iterable[Partition],
+    *,
+    as_of: datetime,
 ) -> tuple[list[Partition], list[Refusal]]:
     """Sort out what must be ingested.
 
     Returns:
-        The partitions that are absent, altered, of other code or whose source changed since; and the refusals of those
-        that are red and would be red again, because code and source are what they were.
+        The partitions that are absent, altered, of other code or limits, made before their month was over, or whose
+        source changed since; and the refusals of those that are red and would be red again, because all of that is what
+        it was.
     """
     asked = tuple(partitions)
-    inspection = inspect(instance, lake, dataset.value, asked)
+    inspection = inspect(instance, lake.lake, dataset.value, asked)
+
+    def is_unchanged(attempt: Mapping[str, str], partition: Partition) -> bool:
+        return (
+            attempt.get("code_version") == code_version(TABLES[dataset.value])
+            and attempt.get("source") == source.identity
+            and attempt.get("limits", "") == lake.settings.limits.changed
+            and attempt.get("fingerprint") == _fingerprint(source, dataset, partition, as_of)
+        )
+
     fresh = {
         one.publication.partition
         for one in inspection.admitted
-        if _is_unchanged(
-            {"code_version": one.publication.code_version, **one.publication.notes},
-            source,
-            dataset,
-            one.publication.partition,
-        )
-    }
-    still_red = [one for one in inspection.refused if _is_unchanged(one.attempt, source, dataset, one.partition)]
+        if not _closed_since(one.publication, as_of)
+        and is_unchanged({"code_version": one.publication.code_version, **one.publication.notes}, one.publication.partition)
+    }  # fmt: skip
+    still_red = [one for one in inspection.refused if is_unchanged(one.attempt, one.partition)]
     settled = fresh | {one.partition for one in still_red}
     return [partition for partition in asked if partition not in settled], still_red
 
 
-def _is_unchanged(attempt: Mapping[str, str], source: Source, dataset: Dataset, partition: Partition) -> bool:
-    return (
-        attempt.get("code_version") == code_version(TABLES[dataset.value])
-        and attempt.get("source") == source.identity
-        and attempt.get("fingerprint") == source.fingerprint(dataset, partition["symbol"], partition["month"])
-    )
+def _fingerprint(source: Source, dataset: Dataset, partition: Partition, as_of: datetime) -> str | None:
+    wanted = Slice.of_month(dataset, partition["symbol"], partition["month"])
+    try:
+        return source.fingerprint(wanted, as_of=as_of)
+    except SourceError:
+        return None  # ingesting will say why
 
 
-def stale_bars(
-    instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]
+def stale_derived(
+    instance: dg.DagsterInstance, lake: LakeResource, table: str, partitions: Iterable[Partition], *, as_of: datetime
 ) -> tuple[list[Partition], int]:
-    """Sort out which bars must be made.
+    """Sort out which months of a table that is made from raw months must be made.
 
     Returns:
-        The partitions that are not made from the current raw month (those whose raw month is refused stay out), and how
-        many are as they would be made now.
+        The partitions that are not made from what their inputs hold now, and how many are as they would be made now;
+        those whose inputs are refused are in neither.
     """
-    asked = tuple(partitions)
-    raw = {one.publication.partition: one for one in inspect(instance, lake, READS[table][0].table, asked).admitted}
+    guard = Guard(instance, lake.lake)
+    offered = _offers(guard, table, tuple(partitions))
     fresh = {
         one.publication.partition
-        for one in inspect(instance, lake, table, raw).admitted
-        if _same_code(one.publication) and _consumed(one.publication) == _offered([raw[one.publication.partition]])
+        for one in guard.inspect(table, offered).admitted
+        if _same_code(one.publication)
+        and not _closed_since(one.publication, as_of)
+        and one.publication.notes.get("limits", "") == lake.settings.limits.changed
+        and _consumed(one.publication) == _offered(offered[one.publication.partition])
     }
-    return [partition for partition in asked if partition in raw and partition not in fresh], len(fresh)
+    return [partition for partition in offered if partition not in fresh], len(fresh)
+
+
+def _offers(guard: Guard, table: str, asked: Sequence[Partition]) -> Mapping[Partition, Sequence[Admitted]]:
+    """Return what each partition would be made from; none for one that lacks a required input, or every input."""
+    found: dict[Partition, list[Admitted]] = {partition: [] for partition in asked}
+    lacking: set[Partition] = set()
+    for read in READS[table]:
+        inspection = guard.inspect(read.table, asked)
+        for one in inspection.admitted:
+            found[one.publication.partition].append(one)
+        if not read.is_optional:
+            lacking |= {one.partition for one in inspection.refused}
+    return {partition: inputs for partition, inputs in found.items() if inputs and partition not in lacking}
+
+
+def _closed_since(publication: Publication, as_of: datetime) -> bool:
+    """Whether a month was still open when it was published, and is over now."""
+    return publication.published_at < month_end(publication.partition["month"]) <= as_of
 
 
 def is_fresh_research(look: Look, table: str, run: ResearchRun, *, is_promoted: bool) -> bool:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.events import DagsterEventType
 
 from backtest_assets.defs.partitions import partition_from_key
-from backtest_assets.defs.verdicts import VerdictRow, evaluations, newest_verdicts
+from backtest_assets.defs.verdicts import Told, VerdictRow, evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError, TamperedError
@@ -24,7 +23,7 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
-ATTEMPT: Final = ("code_version", "source", "fingerprint")
+ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits")
 """Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
 
 
@@ -36,7 +35,7 @@ class Refusal:
         table: its table.
         partition: the partition.
         reason: the most telling objection.
-        attempt: what the red attempt was made of (`code_version`, `source`, `fingerprint`); empty if no gate was red.
+        attempt: what the red attempt was made of (`ATTEMPT`); empty if no gate was red.
     """
 
     table: str
@@ -114,8 +113,7 @@ class Guard:
             self._instance, [row for gates in rows.values() for row in gates.values() if row is not None]
         )
         for partition, gates in rows.items():
-            judged = {gate: None if row is None else told.get(row.row_id) for gate, row in gates.items()}
-            records = {gate: None if one is None else one[1] for gate, one in judged.items()}
+            records = {gate: None if row is None else told.get(row.row_id) for gate, row in gates.items()}
             materialization_id = log.latest.get(partition.label)
             answer: Admitted | Refusal
             try:
@@ -242,24 +240,23 @@ def judgements(instance: dg.DagsterInstance, table: str, partitions: Iterable[Pa
     return tuple(_judged(table, gate, p, None if row is None else told.get(row.row_id)) for gate, p, row in asked)
 
 
-def _judged(table: str, gate: Gate, partition: Partition, told: tuple[str, AssetCheckEvaluation] | None) -> Judged:
+def _judged(table: str, gate: Gate, partition: Partition, told: Told | None) -> Judged:
     where = (table, partition.label, gate.name)
     if told is None:
         never = "never evaluated; materialise the partition"
         return Judged(
             *where, gate.severity.value, passed=False, observed="", limit="", unit="", detail=never, dagster_run_id=""
         )
-    run_id, evaluation = told
-    facts = {name: _text(value.value) for name, value in evaluation.metadata.items()}
+    facts = {name: _text(value) for name, value in told.facts.items()}
     return Judged(
         *where,
-        evaluation.severity.value,
-        passed=evaluation.passed,
+        told.severity.value,
+        passed=told.passed,
         observed=facts.get("observed", ""),
         limit=facts.get("limit", ""),
         unit=facts.get("unit", ""),
-        detail=evaluation.description or "",
-        dagster_run_id=run_id,
+        detail=told.detail,
+        dagster_run_id=told.run_id,
     )
 
 
@@ -270,11 +267,11 @@ def _text(value: object) -> str:
 def _objection(
     publication: Publication | None,
     materialization_id: int | None,
-    records: Mapping[Gate, AssetCheckEvaluation | None],
+    records: Mapping[Gate, Told | None],
 ) -> str | None:
     """Return why a partition may not be read, the most telling reason first; None if it may."""
-    for gate, evaluation in _red(records):
-        return f"gate {gate.name} FAILED: {evaluation.description}"
+    for gate, told in _red(records):
+        return f"gate {gate.name} FAILED: {told.detail}"
     if materialization_id is None:
         return "never materialised; materialise it first"
     if publication is None:
@@ -282,39 +279,36 @@ def _objection(
     return next(
         (
             f"gate {gate.name} {fault}; materialise the partition again, with its checks"
-            for gate, evaluation in records.items()
-            if (fault := _fault(evaluation, materialization_id, publication)) is not None
+            for gate, told in records.items()
+            if (fault := _fault(told, materialization_id, publication)) is not None
         ),
         None,
     )
 
 
-def _red(records: Mapping[Gate, AssetCheckEvaluation | None]) -> Iterator[tuple[Gate, AssetCheckEvaluation]]:
-    for gate, evaluation in records.items():
-        if evaluation is not None and not evaluation.passed and not _is_remark(gate, evaluation):
-            yield gate, evaluation
+def _red(records: Mapping[Gate, Told | None]) -> Iterator[tuple[Gate, Told]]:
+    for gate, told in records.items():
+        if told is not None and not told.passed and not _is_remark(gate, told):
+            yield gate, told
 
 
-def _attempt(records: Mapping[Gate, AssetCheckEvaluation | None]) -> Mapping[str, str]:
+def _attempt(records: Mapping[Gate, Told | None]) -> Mapping[str, str]:
     """Return what the red attempt was made of, if its newest verdicts agree on it."""
     attempts = [
-        {name: str(value.value) for name, value in evaluation.metadata.items() if name in ATTEMPT}
-        for _, evaluation in _red(records)
+        {name: str(value) for name, value in told.facts.items() if name in ATTEMPT} for _, told in _red(records)
     ]
     return attempts[0] if attempts and all(attempt == attempts[0] for attempt in attempts) else {}
 
 
-def _is_remark(gate: Gate, evaluation: AssetCheckEvaluation) -> bool:
-    return gate.severity is Severity.WARN and evaluation.severity is dg.AssetCheckSeverity.WARN
+def _is_remark(gate: Gate, told: Told) -> bool:
+    return gate.severity is Severity.WARN and told.severity is Severity.WARN
 
 
-def _fault(evaluation: AssetCheckEvaluation | None, materialization_id: int, publication: Publication) -> str | None:
-    if evaluation is None:
+def _fault(told: Told | None, materialization_id: int, publication: Publication) -> str | None:
+    if told is None:
         return "was never evaluated"
-    target = evaluation.target_materialization_data
-    if target is None or target.storage_id != materialization_id:
+    if told.materialization_id != materialization_id:
         return "judged another materialisation than the latest"
-    seen = evaluation.metadata.get("publication")
-    if seen is None or seen.value != publication.publication_id:
+    if told.facts.get("publication") != publication.publication_id:
         return "judged another version than the lake serves"
     return None

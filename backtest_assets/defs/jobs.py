@@ -1,5 +1,6 @@
 """The jobs that the UI and the command line share; a job cannot mix partition layers (docs/adr/0004)."""
 
+import warnings
 from typing import Final
 
 import dagster as dg
@@ -11,6 +12,9 @@ from backtest_assets.tables.registry import TABLES
 MARKET: Final = tuple(name for name in READS if TABLES[name].layer == "market")
 EXECUTION: Final = tuple(name for name in READS if name in {*EXECUTION_TABLES, "report"})
 DISCOVERY: Final = tuple(name for name in READS if name not in {*MARKET, *EXECUTION})
+
+# On purpose, see assets/asset.py; Dagster says so each time it loads the job.
+warnings.filterwarnings("ignore", "Asset job market materializes assets with varying BackfillPolicies")
 
 
 def _job(name: str, tables: tuple[str, ...], about: str) -> UnresolvedAssetJobDefinition:

@@ -24,7 +24,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 from backtest_assets.defs.code_version import code_version
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.domain.market import Partition
+from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import BacktestAssetsError, TableError, TamperedError
 from backtest_assets.gates.gate import Answer, Evidence, Gate, ask_all
@@ -47,6 +47,8 @@ class Made:
         run: the run's settings; None in the market layer.
         attachments: files published with the rows, by name.
         notes: facts kept in the manifest, for example the source's identity.
+        listing: when the instrument traded, where the source knows.
+        listings: the same by symbol, for a table of many symbols.
     """
 
     frame: pl.DataFrame
@@ -55,6 +57,16 @@ class Made:
     run: ResearchRun | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    listing: Listing | None = None
+    listings: Mapping[str, Listing] = field(default_factory=dict[str, Listing])
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a partition holds: a verified publication and its rows."""
+
+    publication: Publication
+    frame: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,11 @@ class _Step:
     def is_range(self) -> bool:
         """A range run, even of one partition, records verdicts per partition only if told each one."""
         return ASSET_PARTITION_RANGE_START_TAG in self.context.run.tags
+
+    def notes(self, made: Made) -> Mapping[str, str]:
+        """What the manifest keeps: the maker's facts, and every market limit that is not the default."""
+        changed = self.lake.settings.limits.changed
+        return {**made.notes, "limits": changed} if changed and self.table.layer == "market" else made.notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +153,29 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
         frame = product.frame  # the contract gate says why; quarantine keeps the rows as they were made
     try:
         staged = store.stage(table, partition, frame, attachments=product.attachments)
+        before = published(store, table, partition) if table.layer == "research" else None
         evidence = Evidence(
-            table, partition, frame, step.as_of, product.run, product.frames, published_rows(store, table, partition)
+            table,
+            partition,
+            frame,
+            step.as_of,
+            product.run,
+            product.frames,
+            None if before is None else before.frame,
+            product.listing,
+            product.listings,
+            step.lake.settings.limits,
         )
         answers = ask_all(GATES[table.name], evidence)
         if any(answer.blocks for answer in answers):
             kept = store.quarantine(staged, [answer.verdict for answer in answers], as_of=step.as_of)
-            attempt = {"code_version": code_version(table), **product.notes}
+            attempt = {"code_version": code_version(table), **step.notes(product)}
             return _Settled(partition, answers, None, str(kept), attempt)
         publication = store.publish(
             staged,
             code_version=code_version(table),
             inputs=product.inputs,
-            notes=product.notes,
+            notes=step.notes(product),
             writer=step.context.run.run_id,
             as_of=step.as_of,
         )
@@ -157,16 +184,16 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
     return _Settled(partition, answers, publication)
 
 
-def published_rows(lake: Lake, table: Table, partition: Partition) -> pl.DataFrame | None:
-    """Return the rows that a partition holds now; None if it holds none, or none that can still be trusted."""
+def published(lake: Lake, table: Table, partition: Partition) -> Published | None:
+    """Return what a partition holds now; None if it holds nothing, or nothing that can still be trusted."""
     try:
-        published = lake.current(table.name, partition)
-        if published is None:
+        publication = lake.current(table.name, partition)
+        if publication is None:
             return None
-        lake.verify(published)
+        lake.verify(publication)
     except TamperedError:
         return None  # publishing again is the fix, so damage must not forbid it
-    return lake.scan([published]).collect()
+    return Published(publication, lake.scan([publication]).collect())
 
 
 def _all_red(table: Table, text: str) -> tuple[Answer, ...]:
@@ -209,8 +236,13 @@ def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
         "digest": publication.digest,
         "publication": publication.publication_id,
         "inputs": dg.MetadataValue.json(consumed),
-        **publication.notes,
+        **_short(publication.notes),
     }
+
+
+def _short(notes: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out the origins: they are rows of `coverage`, and would make every event long."""
+    return {name: text for name, text in notes.items() if name != "origins"}
 
 
 def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetCheckEvaluation]:
@@ -266,7 +298,7 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
     if one.quarantined is not None:
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
-        facts |= {name: dg.MetadataValue.text(text) for name, text in one.attempt.items()}
+        facts |= {name: dg.MetadataValue.text(text) for name, text in _short(one.attempt).items()}
     return facts
 
 

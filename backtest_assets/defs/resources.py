@@ -6,6 +6,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from backtest_assets.lake.store import Lake
 from backtest_assets.settings import Settings
+from backtest_assets.sources.base import Source
+from backtest_assets.sources.open import Network, open_source
 
 Outcome: TypeAlias = Literal["published", "refused", "fresh"]
 
@@ -45,6 +47,28 @@ class LakeResource:
     lake: Lake
     settings: Settings
     observer: Observer = field(default_factory=Silent)
+
+    def open_source(self, spec: str, *, as_of: datetime, is_forced: bool = False) -> Source:
+        """Open a source; the one named by BACKTEST_SOURCE if the spec is empty.
+
+        Args:
+            spec: what the user gave.
+            as_of: when it is asked.
+            is_forced: ask the network for everything again (R36).
+
+        Raises:
+            SourceError: if it cannot be opened.
+        """
+        named = self.settings
+        network = Network(
+            named.binance_archive_url,
+            named.binance_spot_api_url,
+            named.binance_um_api_url,
+            named.data_root,
+            as_of,
+            is_forced,
+        )
+        return open_source(spec or named.source or "", network)
 
 
 def now() -> datetime:

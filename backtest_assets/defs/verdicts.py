@@ -5,18 +5,17 @@ storage id of the evaluation event is the order in which verdicts were given. Pr
 `characterization/test_dagster.py` holds the contract.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster_shared.serdes import deserialize_value
 
+from backtest_assets.domain.gate import Severity
 from backtest_assets.errors import BrokenError
 
 _CHUNK: Final = 500
@@ -63,12 +62,31 @@ def newest_verdicts(instance: dg.DagsterInstance, table: str) -> Mapping[tuple[s
     }
 
 
-def evaluations(
-    instance: dg.DagsterInstance, rows: Sequence[VerdictRow]
-) -> Mapping[int, tuple[str, AssetCheckEvaluation]]:
-    """Return Dagster run id and evaluation by row id."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one completed evaluation says.
+
+    Attributes:
+        run_id: Dagster run.
+        passed: the answer.
+        severity: it counts with.
+        detail: the answer in words.
+        facts: its metadata, texts and numbers only.
+        materialization_id: the materialisation it is about; None if it was red.
+    """
+
+    run_id: str
+    passed: bool
+    severity: Severity
+    detail: str
+    facts: Mapping[str, str | float]
+    materialization_id: int | None
+
+
+def evaluations(instance: dg.DagsterInstance, rows: Sequence[VerdictRow]) -> Mapping[int, Told]:
+    """Return what rows say, by row id; a row that says nothing readable is left out."""
     columns = AssetCheckExecutionsTable.c
-    found: dict[int, tuple[str, AssetCheckEvaluation]] = {}
+    found: dict[int, Told] = {}
     wanted = [row.row_id for row in rows]
     with _storage(instance).index_connection() as connection:
         for first in range(0, len(wanted), _CHUNK):
@@ -76,10 +94,28 @@ def evaluations(
                 columns.id.in_(wanted[first : first + _CHUNK])
             )
             for row_id, run_id, text in connection.execute(query):
-                event = deserialize_value(text, EventLogEntry).dagster_event
-                if event is not None and isinstance(event.event_specific_data, AssetCheckEvaluation):
-                    found[row_id] = (run_id, event.event_specific_data)
+                told = _told(run_id, text)
+                if told is not None:
+                    found[row_id] = told
     return found
+
+
+def _told(run_id: str, text: str) -> Told | None:
+    """Read the JSON itself: Dagster's own deserialisation takes 180 instead of 15 us, and there are ten per partition."""
+    try:
+        event: dict[str, Any] = json.loads(text)["dagster_event"]["event_specific_data"]
+        target = event["target_materialization_data"]
+        facts = {name: entry.get("text", entry.get("value")) for name, entry in event["metadata"].items()}
+        return Told(
+            run_id,
+            event["success"] is True,
+            Severity(event["severity"]["__enum__"].removeprefix("AssetCheckSeverity.")),
+            event["description"] or "",
+            {name: value for name, value in facts.items() if isinstance(value, (str, float, int))},
+            None if target is None else target["storage_id"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None  # no verdict that can be read is no verdict: the guard refuses
 
 
 def _storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:

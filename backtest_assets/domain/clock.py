@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
-from backtest_assets.errors import UsageError
+from backtest_assets.errors import SettingsError, UsageError
 
 BAR = timedelta(minutes=15)
 BAR_US = 15 * 60 * 1_000_000
@@ -63,3 +63,20 @@ def months_between(start: datetime, end: datetime) -> tuple[str, ...]:
             month = month_of(month_end(month))
 
     return tuple(walk())
+
+
+def parse_day(name: str, text: str) -> date:
+    """Read a day `YYYY-MM-DD`.
+
+    Args:
+        name: of the setting, for the message.
+        text: what the user gave.
+
+    Raises:
+        SettingsError: if it is no such day.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        message = f"{name} {text!r} is not a day of the form YYYY-MM-DD"
+        raise SettingsError(message) from None

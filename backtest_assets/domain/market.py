@@ -1,7 +1,8 @@
-"""Markets, symbols and the partition of a table; how to store or fetch them stays out."""
+"""Markets, symbols, listings and the partition of a table; how to store or fetch them stays out."""
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from backtest_assets.domain.clock import month_start
@@ -16,6 +17,25 @@ class Market(StrEnum):
 
     UM = "um"
     SPOT = "spot"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """When an instrument traded.
+
+    Attributes:
+        listed_at: its first instant of trading.
+        delisted_at: the first instant after its last; None while it trades.
+    """
+
+    listed_at: datetime
+    delisted_at: datetime | None = None
+
+    def within(self, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Return the part of [start, end) in which it traded; start and end coincide if it did not."""
+        first = min(max(start, self.listed_at), end)
+        last = end if self.delisted_at is None else max(min(end, self.delisted_at), first)
+        return first, last
 
 
 def parse_symbols(text: str) -> tuple[str, ...]:

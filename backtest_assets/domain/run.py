@@ -8,10 +8,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from backtest_assets.domain.clock import utc
+from backtest_assets.domain.clock import parse_day, utc
 from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.gate import Scalar
@@ -48,6 +48,11 @@ class ResearchRun:
         metadata={"group": "identity", "about": "Where raw data come from: files:DIR or synthetic[:SEED[:EDGE]] (R33)."}
     )
     seed: int = _setting(13, "identity", "Seed of every random draw of the run.")
+
+    universe_top_n: int = _setting(
+        0, "universe", "Symbols that may be traded in a month, by dollar volume before it; 0 for all that are listed."
+    )
+    universe_lookback_days: int = _setting(30, "universe", "Days before a month whose dollar volume ranks the symbols.")
 
     fees_bps: float = _setting(4.0, "costs", "Exchange fee per side [bps of notional] (R25).")
     slippage_bps: float = _setting(2.0, "costs", "Slippage per fill [bps of notional] (R26).")
@@ -124,7 +129,7 @@ class ResearchRun:
     @property
     def window(self) -> tuple[datetime, datetime]:
         """The half-open UTC window [start, end + 1 day) of every stage (R6)."""
-        first, last = _day("start", self.start), _day("end", self.end)
+        first, last = parse_day("start", self.start), parse_day("end", self.end)
         return utc(first), utc(last) + timedelta(days=1)
 
     @property
@@ -196,6 +201,8 @@ class ResearchRun:
 _UNBOUNDED: Final = 1e9
 _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "seed": (0, 2**32 - 1, "give an integer of 0 to 4294967295"),
+    "universe_top_n": (0, 1000, "give 0 to 1000 symbols"),
+    "universe_lookback_days": (1, 90, "give 1 to 90 days, the history before a run's start"),
     "phase2_min_ess": (1, _UNBOUNDED, "give at least 1 event"),
     "phase2_ess_max_lag": (0, 1000, "give 0 to 1000 lags"),
     "phase2_multiplicity_k": (0, 100, "give 0 to 100"),
@@ -212,14 +219,6 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "promotion_min_tail_conditional_drawdown_95": (-1, 0, "give a drawdown of -1 to 0"),
     "promotion_max_cost_ratio_train_validation": (0, _UNBOUNDED, "give a ratio >= 0"),
 }
-
-
-def _day(name: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        message = f"{name} {text!r} is not a day of the form YYYY-MM-DD"
-        raise SettingsError(message) from None
 
 
 def settings_fields() -> tuple[Field[Any], ...]:

@@ -4,14 +4,18 @@ Both are closed: no rows is red unless the gate says when that is legal, null br
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import polars as pl
 
-from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.domain.gate import Scalar, Severity, Verdict
+from backtest_assets.domain.limits import describe_limits
 from backtest_assets.gates.gate import Evidence, Gate, examples_of
+
+Measured: TypeAlias = tuple[float, str] | tuple[float, str, pl.DataFrame]
+"""The number, what it is about, and rows that show it."""
 
 PREFIX_SHARES: Final = (0.5, 0.8)
 """Where a table's data are cut to see whether its past changes: past the warm-up, and late [fraction of the data]."""
@@ -48,10 +52,7 @@ def rows_gate(
             return _of_empty(name, "rows", 0, evidence, may_be_empty)
         bad = find(evidence)
         detail = f"{about} Broken by {bad.height} rows; {fix}" if bad.height else about
-        shown = [column for column in bad.columns if bad.schema[column] != pl.List]
-        return Verdict(
-            name, bad.height, 0, "rows", passed=bad.is_empty(), detail=detail, examples=examples_of(bad, shown)
-        )
+        return Verdict(name, bad.height, 0, "rows", passed=bad.is_empty(), detail=detail, examples=_shown(bad))
 
     return Gate(name, severity, f"{about} Limit: 0 rows.", ask)
 
@@ -59,7 +60,7 @@ def rows_gate(
 def limit_gate(
     name: str,
     about: str,
-    measure: Callable[[Evidence], tuple[float, str]],
+    measure: Callable[[Evidence], Measured],
     *,
     limit: float,
     unit: str,
@@ -72,7 +73,7 @@ def limit_gate(
     Args:
         name: name of the gate.
         about: the question, one line.
-        measure: gives the number and what it is about; NaN is red.
+        measure: gives the number, what it is about and example rows; NaN is red.
         limit: the largest number that passes.
         unit: unit of both.
         fix: what to do when it is red.
@@ -83,17 +84,62 @@ def limit_gate(
     def ask(evidence: Evidence) -> Verdict:
         if evidence.frame.is_empty():
             return _of_empty(name, unit, limit, evidence, may_be_empty)
-        observed, culprit = measure(evidence)
+        observed, culprit, *shown = measure(evidence)
         passed = observed <= limit  # false for NaN
         detail = f"{about} {culprit}: {observed:.6g} {unit}" + ("" if passed else f"; {fix}")
-        return Verdict(name, observed, limit, unit, passed=passed, detail=detail)
+        examples = _shown(shown[0]) if shown else ()
+        return Verdict(name, observed, limit, unit, passed=passed, detail=detail, examples=examples)
 
     return Gate(name, severity, f"{about} Limit: {limit:g} {unit}.", ask)
+
+
+def limited_gate(
+    name: str,
+    about: str,
+    measure: Callable[[Evidence], Measured],
+    *,
+    setting: str,
+    fix: str,
+    severity: Severity = Severity.ERROR,
+) -> Gate:
+    """Return a `limit_gate` whose limit is a setting of `MarketLimits`, asked of the evidence, never of this module.
+
+    Args:
+        name: name of the gate.
+        about: the question, one line.
+        measure: gives the number, what it is about and example rows; NaN is red.
+        setting: name of the limit; its unit, default and reason are its own.
+        fix: what to do when it is red.
+        severity: ERROR blocks.
+    """
+    default, unit, reason = describe_limits()[setting]
+
+    def ask(evidence: Evidence) -> Verdict:
+        limit = float(getattr(evidence.limits, setting))
+        advice = f"{fix} (limit {limit:g}, setting {setting})"
+        return limit_gate(name, about, measure, limit=limit, unit=unit, fix=advice, severity=severity).ask(evidence)
+
+    return Gate(name, severity, f"{about} Limit: {default:g} {unit} unless {setting} says otherwise. {reason}", ask)
 
 
 def broken(frame: pl.DataFrame, holds: pl.Expr) -> pl.DataFrame:
     """Return the rows for which a rule does not hold; null breaks it."""
     return frame.filter(~holds.fill_null(value=False))
+
+
+def breaking(holds: Callable[[Evidence], pl.Series], shown: Sequence[str]) -> Callable[[Evidence], pl.DataFrame]:
+    """Return the `find` of a rule that each row keeps by itself: the rows that break it, cut down to some columns.
+
+    The rule is asked of series, which costs a tenth of an expression; only where it is broken are rows copied.
+    """
+
+    def find(evidence: Evidence) -> pl.DataFrame:
+        kept = holds(evidence)
+        if kept.null_count() == 0 and kept.all():
+            return pl.DataFrame()
+        return evidence.frame.select(shown).filter(~kept.fill_null(value=False))
+
+    return find
 
 
 def cuts(known_at: pl.Series) -> Iterator[datetime]:
@@ -122,6 +168,11 @@ def _same(name: str, dtype: pl.DataType) -> pl.Expr:
     mine, other = pl.col(name), pl.col(f"{name}_right")
     equal = mine.eq_missing(other)
     return (equal | ((mine - other).abs() <= _TOLERANCE * (1.0 + mine.abs()))) if dtype.is_float() else equal
+
+
+def _shown(rows: pl.DataFrame) -> tuple[Mapping[str, Scalar], ...]:
+    columns = [column for column in rows.columns if rows.schema[column] != pl.List]
+    return examples_of(rows, columns) if rows.height else ()
 
 
 def _of_empty(

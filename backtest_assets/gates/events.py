@@ -12,6 +12,7 @@ from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.research.events.definition import LEAST_QUALITY, THRESHOLD_BARS, THRESHOLD_LEAST, Status
 from backtest_assets.research.events.detect import DEFINITIONS, detect_events
+from backtest_assets.research.events.eligibility import drop_ineligible
 
 FEW_EVENTS: Final = 50
 """Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
@@ -72,7 +73,7 @@ def _untrue_triggers(evidence: Evidence) -> pl.DataFrame:
         onset_at="open_at",
         compression_before=pl.col("compression_ratio").shift(1).over("symbol"),
     )
-    funding = evidence.inputs["raw_um_funding"].select(
+    funding = evidence.inputs["settlements_um"].select(
         "symbol", "funding_rate", onset_at="settled_at",
         size=(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).abs(),
     )  # fmt: skip
@@ -138,6 +139,16 @@ def _crowded(evidence: Evidence) -> pl.DataFrame:
     return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
 
 
+def _outside_universe(evidence: Evidence) -> pl.DataFrame:
+    universe = evidence.inputs["universe"].filter(pl.col("is_eligible").fill_null(value=False))
+    may = {(symbol, month) for symbol, month in universe.select("symbol", "month").iter_rows()}
+    rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).with_columns(
+        month=pl.col("known_at").dt.strftime("%Y-%m")
+    )
+    is_in = [(symbol, month) in may for symbol, month in rows.select("symbol", "month").iter_rows()]
+    return rows.filter(~pl.Series(is_in, dtype=pl.Boolean)).select(*_KEY, "month")
+
+
 def _few(evidence: Evidence) -> tuple[float, str]:
     counts = evidence.frame.filter(_ACCEPTED & _CENTRE).group_by("event_type").len()
     of_family = {
@@ -150,16 +161,17 @@ def _few(evidence: Evidence) -> tuple[float, str]:
 
 
 def _changed_past(evidence: Evidence) -> pl.DataFrame:
-    bars, features, funding = (evidence.inputs[name] for name in ("bars_um", "features", "raw_um_funding"))
+    bars, features, funding = (evidence.inputs[name] for name in ("bars_um", "features", "settlements_um"))
     known = pl.col("known_at")
     found: list[pl.DataFrame] = []
     for cut in cuts(bars["known_at"]):
-        again = detect_events(
+        detected = detect_events(
             bars.filter(known <= cut),
             features.filter(known <= cut),
             funding.filter(pl.col("settled_at") <= cut),
             run=evidence.settings,
         )
+        again = drop_ineligible(detected, evidence.inputs["universe"].filter(known <= cut))
         ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
         mine = evidence.frame.filter((known <= cut) | known.is_null()).with_columns(ended)
         found.append(differing(mine, again, _KEY))
@@ -202,6 +214,12 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
         "An accepted event of a family and symbol comes after the end of the one before, and its rest.",
         _crowded,
         fix="rebuild event_candidates; overlapping events would count one move twice",
+    ),
+    rows_gate(
+        "in_universe",
+        "An accepted event is of a symbol that may be traded in its month.",
+        _outside_universe,
+        fix="the universe changed after detection: rebuild event_candidates",
     ),
     rows_gate(
         "prefix_invariant",

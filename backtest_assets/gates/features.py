@@ -1,6 +1,7 @@
 """What must be true of the features: every bar has its row, little is unknown, nothing is known early."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import cuts, differing, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.bars.calendar import grid_ceil, grid_floor
 from backtest_assets.research.features.build import build_features
 
 NULL_SHARE_LIMIT: Final = 0.10
@@ -22,8 +24,14 @@ _KEY: Final = ("symbol", "open_at")
 
 def _uncovered(evidence: Evidence) -> pl.DataFrame:
     start, end = evidence.settings.window
-    window = pl.datetime_range(start, end, BAR, closed="left", time_unit="us", eager=True).alias("open_at")
-    calendar = pl.DataFrame({"symbol": evidence.settings.symbol_list}).join(window.to_frame(), how="cross")
+    spans = [(symbol, *_traded(evidence, symbol, start, end)) for symbol in evidence.settings.symbol_list]
+    calendar = pl.concat(
+        pl.datetime_range(first, last, BAR, closed="left", time_unit="us", eager=True)
+        .alias("open_at")
+        .to_frame()
+        .select(symbol=pl.lit(symbol), open_at="open_at")
+        for symbol, first, last in spans
+    )
     bars, rows = evidence.inputs["bars_um"].select(_KEY), evidence.frame.select(_KEY)
     return pl.concat(
         [
@@ -32,6 +40,14 @@ def _uncovered(evidence: Evidence) -> pl.DataFrame:
             rows.join(bars, on=_KEY, how="anti"),
         ]
     ).unique()
+
+
+def _traded(evidence: Evidence, symbol: str, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """Return the whole bars of the window in which a symbol traded."""
+    listing = evidence.listings.get(symbol)
+    first, last = (start, end) if listing is None else listing.within(start, end)
+    first = grid_ceil(first)
+    return first, max(grid_floor(last), first)
 
 
 def _null_share(evidence: Evidence, columns: Sequence[str]) -> tuple[float, str]:
@@ -61,7 +77,7 @@ def _unlike_bars(evidence: Evidence) -> pl.DataFrame:
 
 def _stale_or_early_funding(evidence: Evidence) -> pl.DataFrame:
     # the settlement a row shows must be the last one at or before known_at: counted anew, by search
-    found = [_miscounted(rows, evidence.inputs["raw_um_funding"]) for rows in evidence.frame.partition_by("symbol")]
+    found = [_miscounted(rows, evidence.inputs["settlements_um"]) for rows in evidence.frame.partition_by("symbol")]
     return pl.concat(found)
 
 
@@ -76,7 +92,7 @@ def _miscounted(rows: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
 
 
 def _changed_past(evidence: Evidence) -> pl.DataFrame:
-    bars, spot, funding = (evidence.inputs[name] for name in ("bars_um", "bars_spot", "raw_um_funding"))
+    bars, spot, funding = (evidence.inputs[name] for name in ("bars_um", "bars_spot", "settlements_um"))
     found: list[pl.DataFrame] = []
     for cut in cuts(evidence.frame["known_at"]):
         known = pl.col("known_at") <= cut
@@ -101,7 +117,7 @@ GATES_FEATURES: Final[tuple[Gate, ...]] = (
         lambda evidence: _null_share(evidence, _OTHERS),
         limit=NULL_SHARE_LIMIT,
         unit="fraction",
-        fix="look at the gaps of bars_um and raw_um_funding, or start the run later, after its warm-up",
+        fix="look at the gaps of bars_um and settlements_um, or start the run later, after its warm-up",
     ),
     limit_gate(
         "basis_null_share",
@@ -122,7 +138,7 @@ GATES_FEATURES: Final[tuple[Gate, ...]] = (
         "funding_is_last_settled",
         "A row shows the last settlement at or before its known_at, neither an older nor a later one.",
         _stale_or_early_funding,
-        fix="raw_um_funding changed after features were built: rebuild features",
+        fix="settlements_um changed after features were built: rebuild features",
     ),
     rows_gate(
         "prefix_invariant",

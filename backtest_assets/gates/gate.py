@@ -9,7 +9,8 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.gate import Scalar, Severity, Verdict
-from backtest_assets.domain.market import Partition
+from backtest_assets.domain.limits import DEFAULT_LIMITS, MarketLimits
+from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.tables.contract import Table
 
@@ -28,6 +29,9 @@ class Evidence:
         run: settings of the run; None in the market layer.
         inputs: the frames the table was made from, by table name.
         previous: the partition's published rows before this attempt; None if there were none.
+        listing: when the instrument traded, where the source knows; None holds the whole month against the calendar.
+        listings: the same by symbol, for a table of many symbols.
+        limits: what market data are held against.
     """
 
     table: Table
@@ -37,6 +41,9 @@ class Evidence:
     run: ResearchRun | None = None
     inputs: Mapping[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame])
     previous: pl.DataFrame | None = None
+    listing: Listing | None = None
+    listings: Mapping[str, Listing] = field(default_factory=dict[str, Listing])
+    limits: MarketLimits = DEFAULT_LIMITS
 
     @property
     def settings(self) -> ResearchRun:
@@ -111,7 +118,8 @@ def contract_gate() -> Gate:
     """Return the gate every table has: rows keep the table's contract."""
 
     def ask(evidence: Evidence) -> Verdict:
-        broken = evidence.table.violations(evidence.table.conform(evidence.frame))
+        table, frame = evidence.table, evidence.frame
+        broken = table.violations(frame if frame.schema == table.schema else table.conform(frame))
         n_broken = int(broken["n_rows"].sum())
         listed = "; ".join(f"{rule}: {n} rows, first at row {first}" for rule, n, first in broken.iter_rows())
         detail = f"broken rules: {listed}" if n_broken else "every row keeps the contract"

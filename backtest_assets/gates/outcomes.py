@@ -87,7 +87,7 @@ def _worst_sum(evidence: Evidence) -> tuple[float, str]:
 
 def _wrong_funding(evidence: Evidence) -> pl.DataFrame:
     frame = evidence.frame.sort(_KEY).gather_every(max(1, evidence.frame.height // _SAMPLE))
-    funding, bars = evidence.inputs["raw_um_funding"], evidence.inputs["bars_um"]
+    funding, bars = evidence.inputs["settlements_um"], evidence.inputs["bars_um"]
     closes = bars.filter(pl.col("close").is_not_null()).select("symbol", "known_at", "close").sort("known_at")
     priced = funding.sort("settled_at").join_asof(
         closes, left_on="settled_at", right_on="known_at", by="symbol", strategy="backward", check_sortedness=False
@@ -183,7 +183,7 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
         "funding_recounted",
         f"Funding of {_SAMPLE} rows, summed again settlement by settlement, is the stored one.",
         _wrong_funding,
-        fix="raw_um_funding changed after measuring: rebuild event_outcomes",
+        fix="settlements_um changed after measuring: rebuild event_outcomes",
         may_be_empty=_nothing_asked,
     ),
     limit_gate(
@@ -192,7 +192,7 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
         _unknown_funding,
         limit=UNKNOWN_FUNDING_LIMIT,
         unit="fraction",
-        fix="ingest the missing months of raw_um_funding",
+        fix="ingest the missing months of settlements_um",
         may_be_empty=_nothing_asked,
     ),
     limit_gate(

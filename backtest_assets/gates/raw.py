@@ -1,294 +1,313 @@
-"""Questions about raw klines and settlements, asked before they are published; cleaning them stays out.
+"""Questions about raw rows, asked before they are published; cleaning them and judging their completeness stay out.
 
-An empty frame passes no gate: what is missing counts as no.
+What a source gave wrong is an ERROR here. What it did not give is a remark: a month may come in parts, and how much may be
+missing is decided where it is used, by the gates of the clean tables.
 """
 
 import math
-from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, BAR_US, month_end, month_start
-from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.gates.gate import MAX_EXAMPLES, Evidence, Gate, examples_of
+from backtest_assets.domain.gate import Severity
+from backtest_assets.gates.ask import Measured, breaking, limit_gate, limited_gate, rows_gate
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.rows import (
+    bar_span,
+    in_us,
+    inside_partition,
+    market_gates,
+    missing_share,
+    no_duplicates,
+    tail_age,
+)
+from backtest_assets.gates.settlements import settlements_complete
+from backtest_assets.research.bars.calendar import expected_span
 
-UM_COVERAGE_MIN: Final = 0.99
-"""Least share of a month's closed bars [fraction]; it also bounds the longest hole, at 29 bars or 7 hours."""
-
-SPOT_COVERAGE_MIN: Final = 0.90
-"""Least share of a month's closed spot bars [fraction]; spot is optional, a red month stops only what needs the basis."""
-
-UM_COMPLETE: Final = 1.0
-"""Share of UM bars below which a month is remarked upon [fraction]; the exchange publishes every bar it was open for."""
-
-SPOT_COMPLETE: Final = 0.999
-"""The same for spot [fraction]; three missing bars in a month are usual there (maintenance)."""
+KLINE_MINUTES: Final = (1, 5, 15)
+"""Lengths of klines that bars can be made from [min]."""
 
 FUNDING_INTERVALS_H: Final = (1.0, 2.0, 4.0, 8.0)
 """Intervals the exchange settles at [h]; each divides a day, so 00:00 UTC is a settlement of all of them."""
 
-FUNDING_RATE_MAX: Final = 0.03
-"""Largest |rate| per interval [fraction]; the exchange caps rates at 3 % at most, more is a unit mistake."""
+CONTRACT_SIZE_QUOTE: Final = {"BTCUSD_PERP": 100.0}
+"""Face value of a COIN-M contract [USD]; 10 for every coin that is not named."""
 
-FUNDING_RATE_USUAL: Final = 0.005
-"""|rate| above which a month is remarked upon [fraction]; BTC and ETH never passed 0.4 % to 2025."""
-
+_OTHER_SIZE_QUOTE: Final = 10.0
+_SNAPSHOT: Final = timedelta(minutes=5)  # distance of two open interest snapshots
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MINUTE_US: Final = 60_000_000
+_HOUR_US: Final = 3_600_000_000
+_QUOTES: Final = r"(USDT|USDC|BUSD)$"
+_ROUNDING: Final = 1e-9  # relative; a product is rounded once
 _PRICES: Final = ("open", "high", "low", "close")
-_ZERO_ROWS: Final = 0
+_VALUES: Final = (*_PRICES, "volume_base", "volume_quote", "n_trades", "taker_buy_base", "taker_buy_quote")
+_RATIOS: Final = ("top_trader_account_ratio", "top_trader_position_ratio", "account_ratio", "taker_volume_ratio")
+_INGEST: Final = "ingest the missing days; what stays missing is an explicit gap in the bars, and their gates decide"
+_TAIL: Final = "top the month up, or look whether the source still delivers"
 
 
-def rows_gate(
-    name: str,
-    about: str,
-    holds: Callable[[Evidence], pl.Expr],
-    shown: tuple[str, ...],
-    *,
-    fix: str,
-    severity: Severity = Severity.ERROR,
-) -> Gate:
-    """Return a gate that no row may break.
-
-    Args:
-        name: of the gate.
-        about: the question.
-        holds: boolean expression over the staged frame; null counts as broken.
-        shown: columns of the example rows.
-        fix: what the operator should do, ending the verdict's sentence.
-        severity: ERROR blocks, WARN remarks.
-    """
-
-    def ask(evidence: Evidence) -> Verdict:
-        if evidence.frame.is_empty():
-            return nothing_to_judge(name, _ZERO_ROWS, "rows")
-        broken = evidence.frame.filter(~holds(evidence).fill_null(value=False))
-        detail = (
-            f"{broken.height} of {evidence.frame.height} rows break it; {fix}" if broken.height else "every row holds"
-        )
-        return Verdict(name, broken.height, _ZERO_ROWS, "rows", broken.is_empty(), detail, examples_of(broken, shown))
-
-    return Gate(name, severity, f"{about} Limit: 0 rows.", ask)
+def _on_grid(evidence: Evidence) -> pl.Series:
+    own = evidence.frame["interval_min"]
+    usual = own.mode().max()  # so that a few odd klines are named, not the many others
+    if not isinstance(usual, int) or usual not in KLINE_MINUTES:
+        return pl.repeat(value=False, n=own.len(), dtype=pl.Boolean(), eager=True)
+    return (own == usual) & _is_on(evidence.frame["open_at"], timedelta(minutes=usual))
 
 
-def nothing_to_judge(name: str, limit: float, unit: str) -> Verdict:
-    """Return the red verdict of a gate that was shown no rows."""
-    detail = "there are no rows: get this month from a source that has it, or choose a window without it"
-    return Verdict(name, math.nan, limit, unit, passed=False, detail=detail)
+def _is_on(at: pl.Series, step: timedelta) -> pl.Series:
+    return at.to_physical() % (step // _MICROSECOND) == 0
 
 
-def expected_opens(evidence: Evidence) -> pl.Series:
-    """Return the open times of all bars of the partition's month that are closed by `as_of`: the calendar, not a count."""
-    month = evidence.partition["month"]
-    last = min(month_end(month), evidence.as_of) - BAR
-    return pl.datetime_range(month_start(month), last, BAR, time_unit="us", time_zone="UTC", eager=True).alias(
-        "open_at"
-    )
+def _until(evidence: Evidence, instant: str) -> pl.Series:
+    return evidence.frame[instant].to_physical() <= in_us(evidence.as_of)
 
 
-def inside_partition(instant: str) -> Gate:
-    """Return the gate that rows belong to the partition's symbol and month."""
-
-    def holds(evidence: Evidence) -> pl.Expr:
-        month = evidence.partition["month"]
-        within = pl.col(instant).is_between(month_start(month), month_end(month), closed="left")
-        return within & (pl.col("symbol") == evidence.partition["symbol"])
-
-    return rows_gate(
-        "rows_inside_partition",
-        "Every row is of the partition's symbol and month.",
-        holds,
-        ("symbol", instant),
-        fix="the source mixes symbols or months: mend its file and ingest again",
-    )
+def _closed(evidence: Evidence) -> pl.Series:
+    length_us = evidence.frame["interval_min"] * _MINUTE_US
+    return evidence.frame["open_at"].to_physical() + length_us <= in_us(evidence.as_of)
 
 
-def no_duplicates(instant: str) -> Gate:
-    """Return the gate that no instant comes twice."""
-    return rows_gate(
-        "no_duplicates",
-        "No symbol and instant comes twice.",
-        lambda _: ~pl.struct("symbol", instant).is_duplicated() & pl.col(instant).is_not_null(),
-        ("symbol", instant),
-        fix="nothing says which row is right: mend the source's file and ingest again",
-    )
-
-
-def _ohlc_sane(_: Evidence) -> pl.Expr:
-    finite = pl.all_horizontal(
-        (pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in _PRICES
-    )
-    ordered = (pl.col("low") <= pl.min_horizontal("open", "close")) & (
-        pl.max_horizontal("open", "close") <= pl.col("high")
-    )
-    volume = pl.col("volume_base").is_finite() & (pl.col("volume_base") >= 0)
+def _ohlc_sane(evidence: Evidence) -> pl.Series:
+    rows = evidence.frame
+    opened, high, low, close, volume = (rows[name] for name in (*_PRICES, "volume_base"))
+    ordered = (low <= opened) & (low <= close) & (opened <= high) & (close <= high)
+    kept = ordered & (low > 0) & (high < math.inf) & _is_amount(volume)
     optional = (
-        pl.col("volume_quote").is_finite() & (pl.col("volume_quote") >= 0),
-        pl.col("n_trades") >= 0,
-        pl.col("taker_buy_base").is_finite() & pl.col("taker_buy_base").is_between(0, pl.col("volume_base")),
-        pl.col("taker_buy_quote").is_finite() & pl.col("taker_buy_quote").is_between(0, pl.col("volume_quote")),
+        _is_amount(rows["volume_quote"]),
+        rows["n_trades"] >= 0,
+        _is_amount(rows["taker_buy_base"]) & (rows["taker_buy_base"] <= volume),
+        _is_amount(rows["taker_buy_quote"]) & (rows["taker_buy_quote"] <= rows["volume_quote"]),
     )
-    # Null is "the source lacks it" in these four.
-    return finite & ordered & volume & pl.all_horizontal(holds.fill_null(value=True) for holds in optional)
+    for one in optional:
+        kept &= one if one.null_count() == 0 else one.fill_null(value=True)  # null is "the source lacks it"
+    return kept
 
 
-def _coverage(name: str, limit: float, severity: Severity, fix: str) -> Gate:
-    unit = "share of expected bars"
-
-    def ask(evidence: Evidence) -> Verdict:
-        expected = expected_opens(evidence)
-        if evidence.frame.is_empty() or expected.is_empty():
-            return nothing_to_judge(name, limit, unit)
-        missing = expected.filter(~expected.is_in(evidence.frame["open_at"].implode()))
-        share = 1 - len(missing) / len(expected)
-        holes = _holes(missing)
-        detail = "no closed bar of the month is missing"
-        if len(missing):
-            first, longest = holes.row(0)
-            where = f"longest hole {longest} bars from {first:%Y-%m-%d %H:%M} UTC{_late_start(evidence)}"
-            detail = f"{len(missing)} closed bars of the month are missing, {where}" + (
-                "" if share >= limit else f"; {fix}"
-            )
-        return Verdict(name, share, limit, unit, share >= limit, detail, examples_of(holes, ("first", "n_bars")))
-
-    return Gate(name, severity, f"Share of the month's closed bars that are present; limit: at least {limit:g}.", ask)
+def _is_amount(values: pl.Series) -> pl.Series:
+    return (values >= 0) & (values < math.inf)  # false for NaN, which Polars sorts above infinity
 
 
-def _holes(missing: pl.Series) -> pl.DataFrame:
-    # Missing bars in a row differ from their own position by a constant.
-    run = pl.col("first").dt.epoch("us") // BAR_US - pl.int_range(pl.len())
-    holes = missing.alias("first").to_frame().group_by(run.alias("run")).agg(pl.col("first").min(), n_bars=pl.len())
-    return holes.select("first", "n_bars").sort(["n_bars", "first"], descending=[True, False])
+def _missing_klines(evidence: Evidence) -> Measured:
+    minutes = evidence.frame["interval_min"].max()
+    if not isinstance(minutes, int) or minutes not in KLINE_MINUTES:
+        return float("nan"), f"no kline says a length of {KLINE_MINUTES} minutes"
+    span = bar_span(evidence, evidence.frame)
+    return missing_share(evidence.frame["open_at"], span, timedelta(minutes=minutes), "klines")
 
 
-def _late_start(evidence: Evidence) -> str:
-    first = evidence.frame["open_at"].min()
-    if isinstance(first, datetime) and first > month_start(evidence.partition["month"]):
-        return f" (the source starts at {first:%Y-%m-%d %H:%M}: a month it has only from the middle cannot be used, begin with the next)"
-    return ""
+def _kline_gates(gap_share_max: str) -> tuple[Gate, ...]:
+    return market_gates(
+        inside_partition("open_at"),
+        rows_gate(
+            "on_grid",
+            f"Every kline opens on the UTC grid of its interval, one of {KLINE_MINUTES} minutes and one in the month.",
+            breaking(_on_grid, ("symbol", "open_at", "interval_min")),
+            fix="the times are shifted or intervals are mixed: mend the source's file and ingest again",
+        ),
+        rows_gate(
+            "only_closed_bars",
+            "No kline is younger than the moment of asking.",
+            breaking(_closed, ("symbol", "open_at", "close")),
+            fix="what is not closed yet will still change: leave it out of the source and ingest again later",
+        ),
+        rows_gate(
+            "ohlc_sane",
+            "Prices are finite and > 0, low <= open, close <= high; volumes >= 0, taker buys no more than the total.",
+            breaking(_ohlc_sane, ("open_at", *_VALUES)),
+            fix="the source's rows are corrupt: get the month from the exchange's archive again",
+        ),
+        no_duplicates("open_at"),
+        limited_gate(
+            "coverage",
+            "Share of the month's expected klines that are missing (R33, R35); a remark, because a month may come in parts.",
+            _missing_klines,
+            setting=gap_share_max,
+            fix=f"bars of this month would be refused: {_INGEST}",
+            severity=Severity.WARN,
+        ),
+        limit_gate(
+            "complete",
+            "Every expected kline is there; a remark, because exchanges do close now and then.",
+            _missing_klines,
+            limit=0,
+            unit="share of klines",
+            fix=_INGEST,
+            severity=Severity.WARN,
+        ),
+        tail_age("open_at", _TAIL),
+    )
 
 
-_KLINE_GATES: Final = (
-    inside_partition("open_at"),
-    rows_gate(
-        "on_grid",
-        "Every bar opens on the 15-minute UTC grid.",
-        lambda _: pl.col("open_at") == pl.col("open_at").dt.truncate("15m"),
-        ("symbol", "open_at"),
-        fix="the times are shifted or of another interval: mend the source's file and ingest again",
-    ),
-    rows_gate(
-        "only_closed_bars",
-        "No bar is younger than the moment of asking.",
-        lambda evidence: pl.col("open_at") + BAR <= evidence.as_of,
-        ("symbol", "open_at", "close"),
-        fix="bars that are not closed yet will still change: leave them out of the source and ingest again later",
-    ),
-    rows_gate(
-        "ohlc_sane",
-        "Prices are finite and > 0, low <= open, close <= high; volumes >= 0, taker buys no more than the total.",
-        _ohlc_sane,
-        ("open_at", *_PRICES, "volume_base", "taker_buy_base"),
-        fix="the source's rows are corrupt: get the month from the exchange's archive again",
-    ),
-    no_duplicates("open_at"),
-)
-
-GATES_RAW_UM_OHLCV: Final = (
-    *_KLINE_GATES,
-    _coverage("coverage", UM_COVERAGE_MIN, Severity.ERROR, "ingest the missing days, or begin with a later month"),
-    _coverage("complete", UM_COMPLETE, Severity.WARN, "they stay explicit gaps; look whether the exchange was closed"),
-)
-
-GATES_RAW_SPOT_OHLCV: Final = (
-    *_KLINE_GATES,
-    _coverage(
-        "coverage",
-        SPOT_COVERAGE_MIN,
-        Severity.ERROR,
-        "only what needs the spot price of this month is stopped; ingest it from another source to use it",
-    ),
-    _coverage("complete", SPOT_COMPLETE, Severity.WARN, "they stay explicit gaps, and the basis is unknown there"),
-)
+GATES_RAW_UM_OHLCV: Final = _kline_gates("um_gap_share_max")
+GATES_RAW_SPOT_OHLCV: Final = _kline_gates("spot_gap_share_max")
 
 
-def _settlements(frame: pl.DataFrame) -> pl.DataFrame:
-    own = pl.duration(minutes=60 * pl.col("funding_interval_h"))
-    rows = frame.sort("settled_at").with_columns(own=own, spacing=pl.col("settled_at").diff())
-    # When the interval changes, the first settlement that bears the new one may still end an old one (SOLUSDT,
-    # 2022-11-10 04:00); the one after it must then keep the new.
-    changed = (pl.col("spacing") == pl.col("own").shift(1)) & (pl.col("spacing").shift(-1) == pl.col("own"))
-    follows = (pl.col("spacing") == pl.col("own")) | changed
-    return rows.with_columns(follows=follows.fill_null(value=False), next=pl.col("settled_at") + pl.col("own"))
+def _largest_rate(evidence: Evidence) -> Measured:
+    rows = evidence.frame.select("settled_at", "funding_rate", "funding_interval_h")
+    rates = np.abs(rows["funding_rate"].to_numpy())  # null becomes NaN
+    worst = rows[[int(np.argmax(rates))]]  # NaN counts as the largest
+    return float(rates.max()), f"the largest |rate| of {rows.height} is at {worst['settled_at'][0]}", worst
 
 
-def _ask_settlements_complete(evidence: Evidence) -> Verdict:
-    name, unit = "settlements_complete", "holes"
-    fix = "ingest the month's funding again; a month from the middle of a listing cannot be used, begin with the next"
-    if evidence.frame.is_empty():
-        return nothing_to_judge(name, 0, unit)
-    month = evidence.partition["month"]
-    rows = _settlements(evidence.frame)
-    first, last, due = rows["settled_at"][0], rows["settled_at"][-1], rows["next"][-1]
-    joints = rows.slice(1).filter(~pl.col("follows"))
-    holes = [f"{at} does not follow the one before by its interval" for at in joints["settled_at"]]
-    if first is None or first > month_start(month):
-        holes.append(f"the first is {first}, after the month's start")
-    if due is None or (due < month_end(month) and due <= evidence.as_of):
-        holes.append(f"after {last} one was due at {due}")
-    detail = "every settlement follows the one before by its own interval"
-    if holes:
-        detail = f"{'; '.join(holes[:MAX_EXAMPLES])}; {fix}"
-    examples = examples_of(joints, ("settled_at", "funding_interval_h"))
-    return Verdict(name, len(holes), 0, unit, not holes, detail, examples)
-
-
-GATES_RAW_UM_FUNDING: Final = (
+GATES_RAW_UM_FUNDING: Final = market_gates(
     inside_partition("settled_at"),
     rows_gate(
         "interval_known",
         f"The interval is one of {', '.join(f'{hours:g}' for hours in FUNDING_INTERVALS_H)} h.",
-        lambda _: pl.col("funding_interval_h").is_in(FUNDING_INTERVALS_H),
-        ("settled_at", "funding_interval_h"),
+        breaking(
+            lambda evidence: evidence.frame["funding_interval_h"].is_in(FUNDING_INTERVALS_H),
+            ("settled_at", "funding_interval_h"),
+        ),
         fix="without its interval a rate cannot be booked: mend the source's interval column and ingest again",
     ),
     rows_gate(
         "on_grid",
         "Every settlement is on the exact hour of its interval's UTC grid.",
-        lambda _: (
-            (pl.col("settled_at") == pl.col("settled_at").dt.truncate("1h"))
-            & (pl.col("settled_at").dt.hour() % pl.col("funding_interval_h") == 0)
+        breaking(
+            lambda evidence: (
+                evidence.frame["settled_at"].to_physical() % (evidence.frame["funding_interval_h"] * _HOUR_US) == 0
+            ),
+            ("settled_at", "received_at", "funding_interval_h"),
         ),
-        ("settled_at", "received_at", "funding_interval_h"),
         fix="the stamps are more than 5 s off, or the interval is wrong: mend the source's file and ingest again",
     ),
     rows_gate(
         "only_settled",
         "No settlement lies after the moment of asking.",
-        lambda evidence: pl.col("settled_at") <= evidence.as_of,
-        ("settled_at", "funding_rate"),
+        breaking(partial(_until, instant="settled_at"), ("settled_at", "funding_rate")),
         fix="a rate that is not settled yet will still change: leave it out of the source and ingest again later",
     ),
     no_duplicates("settled_at"),
-    Gate(
-        "settlements_complete",
-        Severity.ERROR,
-        "Settlements follow each other by their own interval from the month's first to its last; limit: 0 holes.",
-        _ask_settlements_complete,
-    ),
-    rows_gate(
+    limited_gate(
         "rate_bounded",
-        f"|rate| is finite and at most {FUNDING_RATE_MAX:g} per interval.",
-        lambda _: pl.col("funding_rate").is_finite() & (pl.col("funding_rate").abs() <= FUNDING_RATE_MAX),
-        ("settled_at", "funding_rate", "funding_interval_h"),
+        "|rate| is finite and no unit mistake.",
+        _largest_rate,
+        setting="funding_rate_max",
         fix="the rate is not a fraction per interval: check the source's unit (0.0001 is 1 bp) and ingest again",
     ),
-    rows_gate(
+    limited_gate(
         "rate_usual",
-        f"|rate| is at most {FUNDING_RATE_USUAL:g} per interval.",
-        lambda _: pl.col("funding_rate").abs() <= FUNDING_RATE_USUAL,
-        ("settled_at", "funding_rate", "funding_interval_h"),
+        "|rate| is not unusual; a remark, because extreme markets do pay such rates.",
+        _largest_rate,
+        setting="funding_rate_usual",
         fix="such a rate is rare: look at the exchange's announcement before trusting it",
         severity=Severity.WARN,
     ),
+    settlements_complete(Severity.WARN),
+    tail_age("settled_at", _TAIL),
 )
+
+
+def _missing_snapshots(evidence: Evidence) -> Measured:
+    newest, month = evidence.frame["snapshot_at"].max(), evidence.partition["month"]
+    if not isinstance(newest, datetime):
+        return float("nan"), "no snapshot says when it was"
+    # A tail of an open month that has not arrived is no hole; once the month is over, `newest` is not used.
+    span = expected_span(month, as_of=evidence.as_of, listing=evidence.listing, newest_close=newest)
+    return missing_share(evidence.frame["snapshot_at"], span, _SNAPSHOT, "snapshots")
+
+
+def _counts_sane(evidence: Evidence) -> pl.Series:
+    rows = evidence.frame
+    kept = _is_amount(rows["open_interest_base"]) & _is_amount(rows["open_interest_quote"])
+    for name in _RATIOS:
+        ratio = _is_amount(rows[name])
+        kept &= ratio if ratio.null_count() == 0 else ratio.fill_null(value=True)  # null is "the source lacks it"
+    return kept
+
+
+GATES_RAW_UM_OPEN_INTEREST: Final = market_gates(
+    inside_partition("snapshot_at"),
+    rows_gate(
+        "on_grid",
+        "Every snapshot is on the 5-minute UTC grid.",
+        breaking(lambda evidence: _is_on(evidence.frame["snapshot_at"], _SNAPSHOT), ("symbol", "snapshot_at")),
+        fix="the times are shifted or in another zone: mend the source's file and ingest again",
+    ),
+    rows_gate(
+        "only_taken",
+        "No snapshot lies after the moment of asking.",
+        breaking(partial(_until, instant="snapshot_at"), ("symbol", "snapshot_at")),
+        fix="the clock of the source or of this machine is wrong: mend it and ingest again",
+    ),
+    rows_gate(
+        "counts_sane",
+        "Open interest is finite and >= 0, and so are the ratios that the source has.",
+        breaking(_counts_sane, ("snapshot_at", "open_interest_base", "open_interest_quote")),
+        fix="the source's rows are corrupt: get the days from the exchange's archive again",
+    ),
+    no_duplicates("snapshot_at"),
+    limited_gate(
+        "coverage",
+        "Share of the month's expected snapshots that are missing; a remark, because bars only use fresh ones.",
+        _missing_snapshots,
+        setting="open_interest_missing_share_max",
+        fix="ingest the missing days; where no snapshot is fresh, open interest is null",
+        severity=Severity.WARN,
+    ),
+    tail_age("snapshot_at", _TAIL),
+)
+
+
+def _size_right(evidence: Evidence) -> pl.Series:
+    rows, notional = evidence.frame, evidence.frame["filled_contracts"] * evidence.frame["contract_size_quote"]
+    size = rows["contract"].replace_strict(CONTRACT_SIZE_QUOTE, default=_OTHER_SIZE_QUOTE, return_dtype=pl.Float64())
+    close = (rows["notional_quote"] - notional).abs() <= _ROUNDING * notional
+    positive = (rows["filled_contracts"] > 0) & (rows["notional_quote"] > 0) & (rows["notional_quote"] < math.inf)
+    return close & positive & (rows["contract_size_quote"] == size)
+
+
+def _numbered(evidence: Evidence) -> pl.Series:
+    position = pl.int_range(pl.len()).over("liquidated_at")
+    return evidence.frame.select(pl.col("ordinal") == position).to_series()
+
+
+GATES_RAW_UM_LIQUIDATIONS: Final = market_gates(
+    inside_partition("liquidated_at"),
+    rows_gate(
+        "only_filled",
+        "No order lies after the moment of asking.",
+        breaking(partial(_until, instant="liquidated_at"), ("symbol", "liquidated_at")),
+        fix="the clock of the source or of this machine is wrong: mend it and ingest again",
+    ),
+    rows_gate(
+        "contract_is_the_twin",
+        "The contract is the COIN-M perpetual of the symbol's coin: BTCUSDT is read beside BTCUSD_PERP.",
+        breaking(
+            lambda evidence: (
+                evidence.frame["contract"] == evidence.frame["symbol"].str.replace(_QUOTES, "") + "USD_PERP"
+            ),
+            ("symbol", "liquidated_at", "contract"),
+        ),
+        fix="orders of another coin say nothing here: mend the source and ingest again",
+    ),
+    rows_gate(
+        "side_known",
+        "An order buys or sells: BUY closes a short, SELL closes a long.",
+        breaking(
+            lambda evidence: evidence.frame["order_side"].is_in(("BUY", "SELL")),
+            ("symbol", "liquidated_at", "ordinal", "order_side"),
+        ),
+        fix="without a side nobody knows who was liquidated: mend the source and ingest again",
+    ),
+    rows_gate(
+        "notional_is_contracts",
+        "The notional is contracts x the contract's size in USD (100 for BTC, else 10) and > 0; the price has no part in it.",
+        breaking(
+            _size_right,
+            ("liquidated_at", "ordinal", "contract", "filled_contracts", "contract_size_quote", "notional_quote"),
+        ),
+        fix="COIN-M contracts have a face value in USD: mend the source and ingest again",
+    ),
+    rows_gate(
+        "ordinals_count",
+        "Orders of one instant are numbered 0, 1, 2: none is lost, none is doubled.",
+        breaking(_numbered, ("symbol", "liquidated_at", "ordinal")),
+        fix="orders of this instant were merged wrongly: ingest the month again",
+    ),
+)
+"""A month without any order is refused like every empty month: no file and no order look alike here."""

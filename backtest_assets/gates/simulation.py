@@ -69,7 +69,7 @@ def _wrong_gross(evidence: Evidence) -> pl.DataFrame:
 def _wrong_funding(evidence: Evidence) -> pl.DataFrame:
     closes = evidence.inputs["bars_um"].drop_nulls("close").select("symbol", "known_at", "close").sort("known_at")
     settled = (
-        evidence.inputs["raw_um_funding"]
+        evidence.inputs["settlements_um"]
         .sort("settled_at")
         .join_asof(closes, left_on="settled_at", right_on="known_at", by="symbol", check_sortedness=False)
     )
@@ -116,12 +116,12 @@ GATES_SIMULATION_LEDGER: Final = (
         "funding_once_per_settlement",
         "Funding is booked once per settlement held: exposure x rate x last close over the entry price.",
         _wrong_funding,
-        fix="compare with raw_um_funding of that month; rebuild simulation_ledger if funding was ingested again",
+        fix="compare with settlements_um of that month; rebuild simulation_ledger if funding was ingested again",
     ),
     rows_gate("inside_scope", "Only executed blueprints trade, and only their symbols.", _out_of_scope, fix=FIX_INPUTS),
     rows_gate("caps_hold_per_bar", "Exposure at every bar's close keeps the symbol and the gross cap.", _over_caps, fix=FIX_CODE),
 )  # fmt: skip  # one gate, one line where it fits
-"""Inputs: bars_um, raw_um_funding, blueprints."""
+"""Inputs: bars_um, settlements_um, blueprints."""
 
 
 DISCOVERY: Final = "discovery"

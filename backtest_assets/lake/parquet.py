@@ -9,6 +9,7 @@ import polars as pl
 from backtest_assets.tables.contract import SCHEMA_VERSION, Table
 
 ROW_GROUP_ROWS: Final = 100_000  # small enough for time pruning, large enough for compression
+ZSTD_LEVEL: Final = 1  # 10 instead of 16 ms for a month of 1m klines, 28 % larger than the default level
 
 
 def parquet_bytes(table: Table, frame: pl.DataFrame) -> bytes:
@@ -32,5 +33,12 @@ def parquet_bytes(table: Table, frame: pl.DataFrame) -> bytes:
         "columns": json.dumps({column.name: column.about for column in table.columns}),
     }
     buffer = io.BytesIO()
-    whole.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP_ROWS, metadata=metadata)
+    whole.write_parquet(
+        buffer,
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        statistics=True,
+        row_group_size=ROW_GROUP_ROWS,
+        metadata=metadata,
+    )
     return buffer.getvalue()

@@ -56,6 +56,7 @@ class Table:
         columns: in stored order.
         rules: hold for every row.
         about: one line for the operator.
+        schema: column names and types in stored order.
     """
 
     name: str
@@ -65,11 +66,11 @@ class Table:
     columns: tuple[Column, ...]
     about: str
     rules: tuple[Rule, ...] = field(default=())
+    schema: pl.Schema = field(init=False, compare=False, repr=False)
 
-    @property
-    def schema(self) -> pl.Schema:
-        """Column names and types in stored order."""
-        return pl.Schema({column.name: column.dtype for column in self.columns})
+    def __post_init__(self) -> None:
+        schema = pl.Schema({column.name: column.dtype for column in self.columns})
+        object.__setattr__(self, "schema", schema)  # built once: it is asked for several times per partition
 
     def empty(self) -> pl.DataFrame:
         """Return the table without rows."""
@@ -83,7 +84,9 @@ class Table:
         Raises:
             TableError: naming the table and the columns that are missing, unknown or of the wrong type.
         """
-        eager = frame.lazy().collect()
+        eager = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+        if eager.schema == self.schema:
+            return eager.sort(self.key, maintain_order=True)
         missing = [name for name in self.schema if name not in eager.columns]
         unknown = [name for name in eager.columns if name not in self.schema]
         wrong = [
@@ -108,24 +111,21 @@ class Table:
             One row per broken rule: `rule`, `n_rows`, `first_row` (position); empty if all hold. Built-in rules are
             `null_in:<column>`, `not_finite:<column>` and `key_unique`.
         """
-        checks = [
-            *(Rule(f"null_in:{c.name}", pl.col(c.name).is_not_null()) for c in self.columns if not c.nullable),
-            *(
-                Rule(f"not_finite:{c.name}", pl.col(c.name).is_finite() | pl.col(c.name).is_null())
-                for c in self.columns
-                if c.dtype.is_float()
-            ),
-            Rule("key_unique", pl.struct(self.key).is_first_distinct()),
-            *self.rules,
-        ]
-        broken = frame.select((~check.holds.fill_null(value=False)).alias(check.name) for check in checks)
-        counts = broken.sum().row(0)
-        rows = [
-            (check.name, int(count), int(broken[check.name].arg_true()[0]))
-            for check, count in zip(checks, counts, strict=True)
-            if count
-        ]
+        broken = [(rule, frame.select(~rule.holds.fill_null(value=False)).to_series()) for rule in self._broken(frame)]
+        rows = [(rule.name, int(rows.sum()), int(rows.arg_true()[0])) for rule, rows in broken]
         return pl.DataFrame(rows, schema={"rule": pl.String, "n_rows": pl.Int64, "first_row": pl.Int64}, orient="row")
+
+    def _broken(self, frame: pl.DataFrame) -> list[Rule]:
+        """Find the rules that some row breaks, each by the cheapest question that can tell."""
+        checks = [
+            *((_null_rule(c), frame[c.name].null_count() > 0) for c in self.columns if not c.nullable),
+            *((_finite_rule(c), _has_infinite(frame[c.name])) for c in self.columns if c.dtype.is_float()),
+            (Rule("key_unique", pl.struct(self.key).is_first_distinct()), _has_repeats(frame, self.key)),
+        ]
+        held = frame.select(rule.holds.fill_null(value=False).all().alias(rule.name) for rule in self.rules)
+        return [rule for rule, is_broken in checks if is_broken] + [
+            rule for rule in self.rules if not held[rule.name][0]
+        ]
 
     def sample(self, seed: int, n_rows: int = 8) -> pl.DataFrame:
         """Draw a valid random frame: ascending instants, distinct keys, every rule kept.
@@ -140,6 +140,22 @@ class Table:
             message = f"table {self.name}: sample bounds break {broken['rule'].to_list()}; mend them in tables/{self.stage.value}.py"
             raise TableError(message)
         return frame
+
+
+def _null_rule(column: Column) -> Rule:
+    return Rule(f"null_in:{column.name}", pl.col(column.name).is_not_null())
+
+
+def _finite_rule(column: Column) -> Rule:
+    return Rule(f"not_finite:{column.name}", pl.col(column.name).is_finite() | pl.col(column.name).is_null())
+
+
+def _has_infinite(values: pl.Series) -> bool:
+    return not np.isfinite(values.drop_nulls().to_numpy()).all()
+
+
+def _has_repeats(frame: pl.DataFrame, key: tuple[str, ...]) -> bool:
+    return bool(frame.select(key).is_duplicated().any())
 
 
 def _widens(found: pl.DataType, wanted: pl.DataType) -> bool:

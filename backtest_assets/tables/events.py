@@ -47,7 +47,10 @@ EVENT_CANDIDATES = Table(
         Column("parameter_digest", pl.String(), "sha256", "Digest of the parameters used."),
         Column("quality", pl.Float64(), "fraction", "Share of real bars in the 30 days before it is known."),
         Column(
-            "status", pl.String(), "text", "accepted, or why it was dropped (cooldown, outside_window, low_quality)."
+            "status",
+            pl.String(),
+            "text",
+            "accepted, or why it was dropped (cooldown, outside_window, low_quality, not_in_universe).",
         ),
     ),
     "Every detected event candidate with its fate.",

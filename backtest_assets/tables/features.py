@@ -1,4 +1,4 @@
-"""Causal features of every bar of a run."""
+"""Causal features of every bar of a run, and which symbols may be traded in which month."""
 
 import polars as pl
 
@@ -59,4 +59,57 @@ FEATURES = Table(
         Rule("known_after_open", pl.col("known_at") == pl.col("open_at") + pl.duration(minutes=15)),
     ),
 )
-TABLES = (FEATURES,)
+UNIVERSE = Table(
+    "universe",
+    Stage.FEATURES,
+    "research",
+    ("month", "symbol"),
+    (
+        Column("month", pl.String(), "text", "UTC month that the row is for, YYYY-MM."),
+        Column("symbol", pl.String(), "text", "Instrument."),
+        Column(
+            "known_at",
+            INSTANT,
+            "UTC",
+            "When the row can be known: the month's first instant, or its first close where only that shows the symbol.",
+        ),
+        Column(
+            "dollar_volume_quote",
+            pl.Float64(),
+            "quote",
+            "Traded value of the days before the month; null without any.",
+            nullable=True,
+        ),
+        Column(
+            "volume_measure",
+            pl.String(),
+            "text",
+            "What it was summed from: volume_quote, base_x_close or mixed; null without any.",
+            nullable=True,
+        ),
+        Column("n_days", pl.Int64(), "days", "Days before the month that have a bar.", sample=(1, 30)),
+        Column(
+            "rank",
+            pl.Int64(),
+            "1",
+            "1 is the largest of the listed symbols; null without volume.",
+            nullable=True,
+            sample=(1, 9),
+        ),
+        Column("is_listed", pl.Boolean(), "bool", "It was listed before the month.", sample=(1, 1)),
+        Column("is_eligible", pl.Boolean(), "bool", "It may be traded in the month."),
+        Column(
+            "reason",
+            pl.String(),
+            "text",
+            "Eligible: ranked, no_history_yet; not: not_listed, delisted, no_bars, below_top_n.",
+        ),
+    ),
+    "Which symbols may be traded in which month, by what was known before it.",
+    (
+        Rule("eligible_is_listed", pl.col("is_listed") | ~pl.col("is_eligible")),
+        Rule("rank_counts", pl.col("rank").is_null() | (pl.col("rank") >= 1)),
+        Rule("volume_is_positive", pl.col("dollar_volume_quote").is_null() | (pl.col("dollar_volume_quote") >= 0)),
+    ),
+)
+TABLES = (FEATURES, UNIVERSE)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from backtest_assets.cli.run import DEMO
 from backtest_assets.definitions import build_defs
-from backtest_assets.defs.driver import Session, drive_market, drive_run
+from backtest_assets.defs.driver import MarketOrder, Session, drive_market, drive_run
 from backtest_assets.defs.instance import open_instance
-from backtest_assets.defs.resources import Outcome
+from backtest_assets.defs.resources import LakeResource, Outcome
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.lake.store import Lake
@@ -56,8 +56,9 @@ def measure(run: ResearchRun, root: Path) -> None:
     for attempt in ("first", "second"):
         meter, before = Meter(), cpu_s()
         with open_instance(settings) as instance:
-            session = Session(build_defs(settings, observer=meter), instance, Lake(root), meter)
-            work = drive_market(session, run.source, window_partitions(run), warmup_partitions(run))
+            session = Session(build_defs(settings, observer=meter), instance, LakeResource(Lake(root), settings, meter))
+            order = MarketOrder(source=run.source, required=window_partitions(run), optional=warmup_partitions(run))
+            work = drive_market(session, order)
             work += drive_run(session, run, until_blueprints=False)
         print(
             f"\n{attempt} run: {cpu_s() - before:.1f} CPU s, peak {peak_mb():.0f} MB, {work.n_made} made, {work.n_fresh} fresh"

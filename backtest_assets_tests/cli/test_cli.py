@@ -107,9 +107,8 @@ def bad_frames() -> dict[str, tuple[pl.DataFrame, int, str]]:
         ),
         "NaN price": (with_close(float("nan")), 1, "2024-02|AAAUSDT"),
         "negative price": (with_close(-5.0), 1, "2024-02|AAAUSDT"),
-        "duplicated bars": (pl.concat([good, good.filter(at_noon)]), 1, "2024-02|AAAUSDT"),
-        "hole of two days": (
-            good.filter(~pl.col("open_time").dt.strftime("%Y-%m-%d").is_in(["2024-02-10", "2024-02-11"])),
+        "contradicting bars": (
+            pl.concat([good, good.filter(at_noon).with_columns(pl.col("volume") + 1)]),
             1,
             "2024-02|AAAUSDT",
         ),
@@ -125,11 +124,31 @@ def test_bad_klines_are_refused_with_partition_and_fix(root: Path, source: Path,
     assert not (root / "lake" / "raw_um_ohlcv" / "symbol=AAAUSDT" / "month=2024-02" / "current.json").exists()
 
 
+def test_a_repeated_day_counts_once(root: Path, source: Path):
+    good = klines(0)
+    write_klines(source, "AAAUSDT", pl.concat([good, good.slice(500, 96)]))
+    call(root, "backfill", *run_flags(source)[2:])
+    (row,) = json.loads(call(root, "sql", "select count(*) as n from raw_um_ohlcv where symbol = 'AAAUSDT'", "--json"))
+    assert good.height == row["n"]
+
+
+def test_a_hole_of_two_days_is_kept_raw_and_refused_as_bars(root: Path, source: Path):
+    days = pl.col("open_time").dt.strftime("%Y-%m-%d")
+    write_klines(source, "AAAUSDT", klines(0).filter(~days.is_in(["2024-02-10", "2024-02-11"])))
+    text = call(root, "backfill", *run_flags(source)[2:], code=1)
+    assert "bars_um[2024-02|AAAUSDT]: missing_days" in text
+    assert "also red: gap_share" in text
+    assert (root / "lake" / "raw_um_ohlcv" / "symbol=AAAUSDT" / "month=2024-02" / "current.json").exists()
+    assert not (root / "lake" / "bars_um" / "symbol=AAAUSDT" / "month=2024-02" / "current.json").exists()
+    holes = "select sum(n_instants)::bigint as n from coverage where dataset = 'raw_um_ohlcv' and state = 'outage'"
+    assert [{"n": 192}] == json.loads(call(root, "sql", holes, "--json"))
+
+
 def test_missing_settlements_are_refused(root: Path, source: Path):
     holes = funding(0).filter(pl.col("funding_time").dt.strftime("%Y-%m-%d") != "2024-02-10")
     put(source / "um" / "funding" / "AAAUSDT.parquet", holes)
     text = call(root, "backfill", *run_flags(source)[2:], code=1)
-    assert "raw_um_funding[2024-02|AAAUSDT]" in text
+    assert "settlements_um[2024-02|AAAUSDT]" in text
 
 
 def test_missing_funding_altogether_is_refused_before_anything_is_made(root: Path, source: Path):
@@ -139,7 +158,7 @@ def test_missing_funding_altogether_is_refused_before_anything_is_made(root: Pat
 
 
 def test_backfill_then_sql_then_backfill_again(root: Path, source: Path):
-    assert "30 partitions published" in call(root, "backfill", *run_flags(source)[2:])
+    assert "42 partitions published" in call(root, "backfill", *run_flags(source)[2:])
     counted = json.loads(
         call(root, "sql", "select symbol, month, count(*) as n from bars_um group by all order by all", "--json")
     )

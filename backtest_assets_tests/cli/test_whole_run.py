@@ -9,6 +9,9 @@ from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 from backtest_assets_tests.cli.terminal import call
 
+OPTIONAL = {"raw_um_open_interest", "raw_um_liquidations", "positioning_um"}
+"""What the synthetic exchange does not have; every consumer works without."""
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -51,7 +54,7 @@ def test_r4_r52_the_run_id_is_frozen_with_a_readable_difference(demo: tuple[Path
 def test_every_gate_of_the_run_is_green(demo: tuple[Path, str]):
     root, _ = demo
     rows = json.loads(call(root, "gates", "DEMO", "--json"))
-    assert {row["table"] for row in rows} == set(TABLES)
+    assert {row["table"] for row in rows} == set(TABLES) - OPTIONAL
     assert [row for row in rows if not row["passed"] and row["severity"] == "ERROR"] == []
 
 
@@ -64,7 +67,7 @@ def test_every_table_is_a_view(demo: tuple[Path, str]):
     root, _ = demo
     for table in TABLES:
         (row,) = ask(root, f"from {table} select count(*) as n")
-        assert row["n"], table
+        assert bool(row["n"]) is (table not in OPTIONAL), table
 
 
 def test_r104_trades_ledger_metrics_and_equity_reconcile(demo: tuple[Path, str]):

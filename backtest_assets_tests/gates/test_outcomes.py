@@ -61,7 +61,7 @@ def test_each_falsehood_is_found_by_its_gate(columns, gate):
 def test_outcomes_lost_to_missing_settlements_are_counted_and_block():
     kept = market().funding.filter(pl.col("settled_at").dt.day() != 5)
     lossy = measure_outcomes(market().bars, kept, market().events, market().controls, run=market().run)
-    evidence = with_inputs(replace(EVIDENCE, frame=lossy), raw_um_funding=kept)
+    evidence = with_inputs(replace(EVIDENCE, frame=lossy), settlements_um=kept)
     assert {"funding_known", "all_measured"} == red(GATES_EVENT_OUTCOMES, evidence)
     lost = EVIDENCE.frame.height - lossy.height
     gate = next(gate for gate in GATES_EVENT_OUTCOMES if gate.name == "funding_known")

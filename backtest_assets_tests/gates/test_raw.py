@@ -1,101 +1,96 @@
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from backtest_assets.domain.gate import Scalar, Severity
-from backtest_assets.domain.market import Partition
-from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_FUNDING, GATES_RAW_UM_OHLCV
-from backtest_assets.tables.raw import RAW_SPOT_OHLCV, RAW_UM_FUNDING, RAW_UM_OHLCV
-from backtest_assets_tests.scenario import MONTH, SYMBOL, raw_funding, raw_klines
+from backtest_assets.domain.gate import Severity
+from backtest_assets.domain.limits import parse_limits
+from backtest_assets.domain.market import Listing, Partition
+from backtest_assets.gates.gate import Evidence
+from backtest_assets.gates.raw import (
+    GATES_RAW_SPOT_OHLCV,
+    GATES_RAW_UM_FUNDING,
+    GATES_RAW_UM_LIQUIDATIONS,
+    GATES_RAW_UM_OHLCV,
+    GATES_RAW_UM_OPEN_INTEREST,
+)
+from backtest_assets.tables.raw import RAW_UM_FUNDING
+from backtest_assets_tests.gates.evidence import (
+    RAW_MONTHS,
+    all_null,
+    change,
+    market_evidence,
+    raw_month,
+    red,
+    verdict,
+    without,
+)
+from backtest_assets_tests.scenario import SYMBOL, raw_funding
 
-AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
-KLINES, FUNDING = raw_klines(), raw_funding()
-CASES = {
-    "um": (RAW_UM_OHLCV, GATES_RAW_UM_OHLCV, KLINES),
-    "spot": (RAW_SPOT_OHLCV, GATES_RAW_SPOT_OHLCV, KLINES),
-    "funding": (RAW_UM_FUNDING, GATES_RAW_UM_FUNDING, FUNDING),
+GATES = {
+    "raw_um_ohlcv": GATES_RAW_UM_OHLCV,
+    "raw_spot_ohlcv": GATES_RAW_SPOT_OHLCV,
+    "raw_um_funding": GATES_RAW_UM_FUNDING,
+    "raw_um_open_interest": GATES_RAW_UM_OPEN_INTEREST,
+    "raw_um_liquidations": GATES_RAW_UM_LIQUIDATIONS,
 }
-EACH_GATE = [
-    pytest.param(case, gate, id=f"{case}-{gate.name}") for case, (_, gates, _) in CASES.items() for gate in gates
-]
+UM, SPOT, FUNDING = (RAW_MONTHS[name] for name in ("raw_um_ohlcv", "raw_spot_ohlcv", "raw_um_funding"))
+TAIL = {"tail_age"}
 
 
-def evidence(case, frame, as_of=AS_OF, month=MONTH):
-    return Evidence(CASES[case][0], Partition.of_month(SYMBOL, month), frame, as_of)
+def asked(table, frame, **changes: object):
+    return replace(market_evidence(table), frame=frame, **changes)
 
 
-def red(case, frame, as_of=AS_OF, month=MONTH):
-    answers = ask_all(CASES[case][1], evidence(case, frame, as_of, month))
-    return {answer.verdict.gate for answer in answers if not answer.verdict.passed}
+def red_of(table, frame, **changes: object):
+    return red(GATES[table], asked(table, frame, **changes))
 
 
-def verdict(case, gate, frame):
-    return next(a.verdict for a in ask_all(CASES[case][1], evidence(case, frame)) if a.verdict.gate == gate)
+def verdict_of(table, gate, frame, **changes: object):
+    return verdict(GATES[table], asked(table, frame, **changes), gate)
 
 
-def change(frame, row, **values: Scalar | datetime):
-    hit = pl.int_range(pl.len()) == row
-    return frame.with_columns(
-        pl.when(hit).then(pl.lit(value)).otherwise(name).alias(name) for name, value in values.items()
-    )
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_whole_month_passes_every_gate(case):
-    assert set() == red(case, CASES[case][2])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_gate_names_are_unique_and_say_their_limit(case):
-    gates = CASES[case][1]
-    assert len({gate.name for gate in gates}) == len(gates)
-    assert all("imit" in gate.about for gate in gates)
-
-
-@pytest.mark.parametrize(("case", "gate"), EACH_GATE)
-def test_every_gate_is_red_on_an_empty_frame(case, gate):
-    (answer,) = ask_all([gate], evidence(case, CASES[case][2].clear()))
-    assert not answer.verdict.passed
-    assert math.isnan(answer.verdict.observed)
-
-
-@pytest.mark.parametrize(("case", "gate"), EACH_GATE)
-def test_every_gate_is_red_when_all_is_null(case, gate):
-    frame = CASES[case][2]
-    nothing = frame.select(
-        pl.lit(None, dtype).repeat_by(1).explode().alias(name) for name, dtype in frame.schema.items()
-    )
-    nothing = pl.concat([nothing] * frame.height)
-    (answer,) = ask_all([gate], evidence(case, nothing))
-    assert not answer.verdict.passed
-
-
-@pytest.mark.parametrize(("case", "gate"), EACH_GATE)
-def test_every_gate_is_red_and_blocking_when_it_crashes(case, gate):
-    (answer,) = ask_all([gate], evidence(case, pl.DataFrame({"x": [1.0]})))
-    assert answer.blocks
-    assert "crashed" in answer.verdict.detail
+def test_raw_errors_are_about_what_is_there_and_remarks_about_what_is_not():
+    remarks = {table: {gate.name for gate in gates if gate.severity is Severity.WARN} for table, gates in GATES.items()}
+    klines = {"coverage", "complete", "tail_age"}
+    expected = {
+        "raw_um_ohlcv": klines,
+        "raw_spot_ohlcv": klines,
+        "raw_um_funding": {"rate_usual", "settlements_complete", "tail_age"},
+        "raw_um_open_interest": {"coverage", "tail_age"},
+        "raw_um_liquidations": set(),
+    }
+    assert expected == remarks
 
 
 @pytest.mark.parametrize(
-    ("case", "column"),
-    [
-        (case, column)
-        for case, columns in {
-            "um": ("symbol", "open_at", "open", "high", "low", "close", "volume_base"),
-            "funding": ("symbol", "settled_at", "funding_rate", "funding_interval_h"),
-        }.items()
-        for column in columns
+    ("table", "column"),
+    [(table, column) for table, frame in RAW_MONTHS.items() for column in market_evidence(table).table.key]
+    + [("raw_um_ohlcv", column) for column in ("interval_min", "open", "high", "low", "close", "volume_base")]
+    + [("raw_um_funding", column) for column in ("funding_rate", "funding_interval_h")]
+    + [("raw_um_open_interest", column) for column in ("open_interest_base", "open_interest_quote")]
+    + [
+        ("raw_um_liquidations", column)
+        for column in ("contract", "order_side", "filled_contracts", "contract_size_quote", "notional_quote")
     ],
 )
-def test_a_column_that_is_all_null_or_null_once_is_seen(case, column):
-    frame = CASES[case][2]
-    assert red(case, frame.with_columns(pl.lit(None, frame.schema[column]).alias(column)))
-    assert red(case, change(frame, 7, **{column: None}))
+def test_a_column_that_is_all_null_or_null_once_is_seen(table, column):
+    frame = RAW_MONTHS[table]
+    assert red_of(table, frame.with_columns(all_null(frame)[column]))
+    assert red_of(table, change(frame, 7, **{column: None}))
+
+
+@pytest.mark.parametrize("table", RAW_MONTHS)
+def test_what_lies_after_the_moment_of_asking_is_refused(table):
+    instant = {"raw_um_open_interest": "only_taken", "raw_um_funding": "only_settled"}
+    name = instant.get(table, "only_filled" if table == "raw_um_liquidations" else "only_closed_bars")
+    as_of = datetime(2024, 1, 20, 23, 30, tzinfo=UTC)
+    seen = verdict_of(table, name, RAW_MONTHS[table], as_of=as_of)
+    assert not seen.passed
+    assert seen.examples[0]
 
 
 @pytest.mark.parametrize(
@@ -106,106 +101,132 @@ def test_a_column_that_is_all_null_or_null_once_is_seen(case, column):
         ({"low": 0.0}, "ohlc_sane"),
         ({"high": 1.0}, "ohlc_sane"),
         ({"high": math.inf}, "ohlc_sane"),
+        ({"high": math.nan}, "ohlc_sane"),
+        ({"low": math.nan}, "ohlc_sane"),
         ({"low": 1e6}, "ohlc_sane"),
         ({"volume_base": -1.0}, "ohlc_sane"),
         ({"volume_base": math.nan}, "ohlc_sane"),
+        ({"volume_base": math.inf}, "ohlc_sane"),
         ({"volume_quote": math.nan}, "ohlc_sane"),
         ({"n_trades": -1}, "ohlc_sane"),
-        ({"taker_buy_base": 11.0}, "ohlc_sane"),
+        ({"taker_buy_base": 1e9}, "ohlc_sane"),
         ({"taker_buy_quote": 1e9}, "ohlc_sane"),
         ({"symbol": "BTCUSDT"}, "rows_inside_partition"),
         ({"open_at": datetime(2024, 2, 1, tzinfo=UTC)}, "rows_inside_partition"),
         ({"open_at": datetime(2024, 1, 5, 0, 7, tzinfo=UTC)}, "on_grid"),
+        ({"interval_min": 5}, "on_grid"),
+        ({"interval_min": 60}, "on_grid"),
         ({"open_at": datetime(2024, 1, 1, tzinfo=UTC)}, "no_duplicates"),
     ],
 )
 def test_one_corrupt_kline_is_named_by_its_gate(values, gate):
-    spoilt = change(KLINES, 50, **values)
-    assert gate in red("um", spoilt)
-    assert gate in red("spot", spoilt)
-    seen = verdict("um", gate, spoilt)
-    assert seen.observed >= 1
-    assert seen.examples
+    for table in ("raw_um_ohlcv", "raw_spot_ohlcv"):
+        spoilt = change(UM, 50, **values)
+        assert gate in red_of(table, spoilt)
+        seen = verdict_of(table, gate, spoilt)
+        assert (2 if gate == "no_duplicates" else 1) == seen.observed
+        assert len(seen.examples) == seen.observed
+        assert set(values) & {*seen.examples[0]}
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15])
+def test_a_whole_month_of_any_usable_interval_passes(minutes):
+    assert set() == red_of("raw_um_ohlcv", raw_month(minutes))
+    wrong = raw_month(minutes).with_columns(interval_min=pl.lit(30, pl.Int64))
+    assert {"on_grid", "coverage", "complete"} == red_of("raw_um_ohlcv", wrong)
+
+
+def test_the_interval_of_most_klines_is_the_months_and_the_others_are_named():
+    five = raw_month(5).filter(pl.col("open_at") >= datetime(2024, 1, 31, 23, tzinfo=UTC))
+    both = pl.concat([UM.filter(pl.col("open_at") < datetime(2024, 1, 31, 23, tzinfo=UTC)), five])
+    seen = verdict_of("raw_um_ohlcv", "on_grid", both)
+    assert 12 == seen.observed
+    assert {5} == {row["interval_min"] for row in seen.examples}
 
 
 def test_columns_that_the_source_lacks_are_no_fault():
-    optional = ("volume_quote", "n_trades", "taker_buy_base", "taker_buy_quote")
-    bare = KLINES.with_columns(pl.lit(None, KLINES.schema[name]).alias(name) for name in optional)
-    assert set() == red("um", bare)
-
-
-def test_a_bar_that_is_still_open_is_refused_and_the_closed_ones_are_a_whole_month_so_far():
-    as_of = datetime(2024, 1, 20, 0, 14, 59, tzinfo=UTC)
-    until = KLINES.filter(pl.col("open_at") <= as_of)
-    assert {"only_closed_bars"} == red("um", until, as_of=as_of)
-    assert set() == red("um", until.head(-1), as_of=as_of)
+    optional = ("volume_quote", "n_trades", "taker_buy_base", "taker_buy_quote", "close_at", "unused")
+    assert set() == red_of("raw_um_ohlcv", UM.with_columns(all_null(UM).select(optional)))
 
 
 def test_coverage_is_held_against_the_calendar_not_a_count():
     # As many rows as the month has bars, but one of them twice.
-    padded = pl.concat([raw_klines(without=[100]), KLINES.slice(5, 1)])
-    assert KLINES.height == padded.height
-    assert {"no_duplicates", "complete"} == red("um", padded)
-    assert verdict("um", "complete", padded).observed == 1 - 1 / 2976
+    padded = pl.concat([without(UM, [100]), UM.slice(5, 1)])
+    assert UM.height == padded.height
+    assert {"no_duplicates", "complete"} == red_of("raw_um_ohlcv", padded)
+    assert 1 / 2976 == verdict_of("raw_um_ohlcv", "complete", padded).observed
 
 
 @pytest.mark.parametrize(
-    ("n_missing", "case", "expected"),
+    ("n_missing", "table", "expected"),
     [
-        (1, "um", {"complete"}),
-        (29, "um", {"complete"}),
-        (30, "um", {"complete", "coverage"}),
-        (2976 - 1, "um", {"complete", "coverage"}),
-        (2, "spot", set()),
-        (3, "spot", {"complete"}),
-        (297, "spot", {"complete"}),
-        (298, "spot", {"complete", "coverage"}),
+        (1, "raw_um_ohlcv", {"complete"}),
+        (29, "raw_um_ohlcv", {"complete"}),
+        (30, "raw_um_ohlcv", {"complete", "coverage"}),
+        (2975, "raw_um_ohlcv", {"complete", "coverage"}),
+        (297, "raw_spot_ohlcv", {"complete"}),
+        (298, "raw_spot_ohlcv", {"complete", "coverage"}),
     ],
 )
-def test_coverage_limits_are_where_they_say(n_missing, case, expected):
-    assert expected == red(case, raw_klines(without=range(n_missing)))
+def test_missing_klines_are_remarked_where_the_limits_say(n_missing, table, expected):
+    part = without(UM, range(n_missing))
+    assert expected == red_of(table, part)
+    assert n_missing / 2976 == verdict_of(table, "coverage", part).observed
+
+
+def test_a_changed_limit_changes_the_verdict_and_is_in_it():
+    part = without(UM, range(30))
+    limits = parse_limits("um_gap_share_max=0.02,tail_age_max_h=1,funding_rate_max=0.00005,funding_rate_usual=0.00005")
+    assert {"complete"} == red_of("raw_um_ohlcv", part, limits=limits)
+    assert 0.02 == verdict_of("raw_um_ohlcv", "coverage", part, limits=limits).limit
+    assert {"rate_bounded", "rate_usual"} == red_of("raw_um_funding", FUNDING, limits=limits)
+    seen = verdict_of("raw_um_funding", "rate_bounded", FUNDING, limits=limits)
+    assert (1e-4, 5e-5) == (seen.observed, seen.limit)
+    assert "setting funding_rate_max" in seen.detail
+    oi = RAW_MONTHS["raw_um_open_interest"]
+    missing = without(oi, range(100, 600))
+    assert {"coverage"} == red_of("raw_um_open_interest", missing)
+    assert set() == red_of("raw_um_open_interest", missing, limits=parse_limits("open_interest_missing_share_max=0.06"))
 
 
 def test_holes_are_told_longest_first():
-    seen = verdict("um", "coverage", raw_klines(without=[5, *range(200, 230), *range(2970, 2976)]))
-    assert "37 closed bars" in seen.detail
-    assert "longest hole 30 bars from 2024-01-03 02:00 UTC" in seen.detail
-    assert [(hole["n_bars"], str(hole["first"])[:10]) for hole in seen.examples] == [
+    seen = verdict_of("raw_um_ohlcv", "coverage", without(UM, [5, *range(200, 230), *range(2970, 2976)]))
+    assert "37 of 2976 klines are missing, the longest hole 30 from 2024-01-03 02:00 UTC" in seen.detail
+    assert [(hole["n_missing"], str(hole["first"])[:10]) for hole in seen.examples] == [
         (30, "2024-01-03"),
         (6, "2024-01-31"),
         (1, "2024-01-01"),
     ]
 
 
-def test_a_month_from_the_middle_of_a_listing_is_red_and_says_so():
-    seen = verdict("um", "coverage", raw_klines(without=range(1000)))
-    assert not seen.passed
-    assert "source starts at 2024-01-11 10:00" in seen.detail
+def test_a_listing_in_the_month_moves_what_is_expected():
+    listing = Listing(datetime(2024, 1, 11, 10, tzinfo=UTC), datetime(2024, 1, 20, 7, 5, tzinfo=UTC))
+    listed = UM.filter(pl.col("open_at").is_between(listing.listed_at, datetime(2024, 1, 20, 6, 45, tzinfo=UTC)))
+    assert {"coverage", "complete"} == red_of("raw_um_ohlcv", listed)
+    assert set() == red_of("raw_um_ohlcv", listed, listing=listing)
+    assert {"complete"} == red_of("raw_um_ohlcv", listed.slice(1), listing=listing)
 
 
-def test_a_month_that_has_not_begun_is_red():
-    assert {"coverage", "complete"} <= red("um", KLINES, as_of=datetime(2023, 12, 1, tzinfo=UTC))
+def test_a_bar_that_is_still_open_is_refused_and_the_closed_ones_are_a_whole_month_so_far():
+    as_of = datetime(2024, 1, 20, 0, 14, 59, tzinfo=UTC)
+    until = UM.filter(pl.col("open_at") <= as_of)
+    assert {"only_closed_bars"} == red_of("raw_um_ohlcv", until, as_of=as_of)
+    assert set() == red_of("raw_um_ohlcv", until.head(-1), as_of=as_of)
 
 
-@pytest.mark.parametrize("interval_h", [1.0, 2.0, 4.0, 8.0])
-def test_funding_is_complete_against_its_own_interval(interval_h):
-    rates = raw_funding(interval_h=interval_h)
-    assert set() == red("funding", rates)
-    for row in (0, 20, rates.height - 1):
-        assert {"settlements_complete"} == red("funding", rates.filter(pl.int_range(pl.len()) != row))
-
-
-def test_a_change_of_interval_inside_the_month_is_no_hole():
-    eight, two = raw_funding(), raw_funding(interval_h=2.0)
-    cut = datetime(2024, 1, 10, 16, tzinfo=UTC)
-    # Either label may stand on the settlement that ends the last long interval: SOLUSDT has both kinds.
-    for keeps_old in (True, False):
-        edge = (pl.col("settled_at") <= cut) if keeps_old else (pl.col("settled_at") < cut)
-        later = (pl.col("settled_at") > cut) if keeps_old else (pl.col("settled_at") >= cut)
-        assert set() == red("funding", pl.concat([eight.filter(edge), two.filter(later)]))
-    assert {"settlements_complete"} == red(
-        "funding", pl.concat([eight.filter(pl.col("settled_at") < cut), two.filter(pl.col("settled_at") > cut)])
-    )
+@pytest.mark.parametrize("table", ["raw_um_ohlcv", "raw_um_open_interest"])
+def test_the_tail_of_an_open_month_is_no_hole_and_its_age_is_remarked(table):
+    frame = RAW_MONTHS[table]
+    instant = "open_at" if table == "raw_um_ohlcv" else "snapshot_at"
+    newest = datetime(2024, 1, 18, 11, 45, tzinfo=UTC)
+    part, young, old = frame.filter(pl.col(instant) <= newest), timedelta(hours=36), timedelta(hours=36, minutes=1)
+    assert set() == red_of(table, part, as_of=newest + young)
+    assert TAIL == red_of(table, part, as_of=newest + old)
+    assert pytest.approx(36 + 1 / 60) == verdict_of(table, "tail_age", part, as_of=newest + old).observed
+    # Once the month is over, or the instrument delisted, the tail is held against the calendar.
+    assert not TAIL & red_of(table, part)
+    listing = Listing(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 18, 12, tzinfo=UTC))
+    assert set() == red_of(table, part, as_of=newest + old, listing=listing)
 
 
 @pytest.mark.parametrize(
@@ -225,20 +246,81 @@ def test_a_change_of_interval_inside_the_month_is_no_hole():
 )
 def test_one_corrupt_settlement_is_named_by_its_gate(values, expected):
     assert FUNDING["settled_at"][9] == datetime(2024, 1, 4, tzinfo=UTC)
-    assert expected == red("funding", change(FUNDING, 9, **values))
+    spoilt = change(FUNDING, 9, **values)
+    assert expected == red_of("raw_um_funding", spoilt)
+    for gate in expected - {"rate_bounded", "rate_usual", "settlements_complete"}:
+        assert verdict_of("raw_um_funding", gate, spoilt).examples
 
 
-def test_a_month_in_progress_has_all_settlements_that_are_due():
-    as_of = datetime(2024, 1, 20, 8, tzinfo=UTC)
-    due = FUNDING.filter(pl.col("settled_at") <= as_of)
-    assert set() == red("funding", due, as_of=as_of)
-    assert {"settlements_complete"} == red("funding", due.head(-1), as_of=as_of)
-    assert {"only_settled"} == red("funding", due, as_of=as_of - timedelta(seconds=1))
+def test_the_largest_rate_is_the_number_and_the_example():
+    seen = verdict_of("raw_um_funding", "rate_bounded", change(FUNDING, 9, funding_rate=-0.031))
+    assert (0.031, 0.03, -0.031) == (seen.observed, seen.limit, seen.examples[0]["funding_rate"])
 
 
-def test_unusual_rates_only_remark():
-    severities = {gate.name: gate.severity for gate in GATES_RAW_UM_FUNDING}
-    assert {"rate_usual"} == {name for name, severity in severities.items() if severity is Severity.WARN}
+@pytest.mark.parametrize(
+    ("values", "gate"),
+    [
+        ({"snapshot_at": datetime(2024, 1, 9, 0, 1, tzinfo=UTC)}, "on_grid"),
+        ({"snapshot_at": datetime(2024, 1, 9, tzinfo=UTC)}, "no_duplicates"),
+        ({"open_interest_base": -1.0}, "counts_sane"),
+        ({"open_interest_quote": math.nan}, "counts_sane"),
+        ({"open_interest_quote": math.inf}, "counts_sane"),
+        ({"taker_volume_ratio": math.nan}, "counts_sane"),
+        ({"account_ratio": -0.5}, "counts_sane"),
+    ],
+)
+def test_one_corrupt_snapshot_is_named_by_its_gate(values, gate):
+    spoilt = change(RAW_MONTHS["raw_um_open_interest"], 50, **values)
+    assert {gate} == red_of("raw_um_open_interest", spoilt)
+    assert verdict_of("raw_um_open_interest", gate, spoilt).examples
+
+
+@pytest.mark.parametrize(
+    ("values", "gate"),
+    [
+        ({"order_side": "LONG"}, "side_known"),
+        ({"contract": "BTCUSD_PERP", "contract_size_quote": 100.0, "notional_quote": 400.0}, "contract_is_the_twin"),
+        ({"contract": "SYNAUSDT"}, "contract_is_the_twin"),
+        ({"filled_contracts": 0.0, "notional_quote": 0.0}, "notional_is_contracts"),
+        ({"filled_contracts": -4.0, "notional_quote": -40.0}, "notional_is_contracts"),
+        ({"contract_size_quote": 100.0, "notional_quote": 400.0}, "notional_is_contracts"),
+        ({"notional_quote": 40.1}, "notional_is_contracts"),
+        ({"notional_quote": math.inf}, "notional_is_contracts"),
+        ({"ordinal": 1}, "ordinals_count"),
+        ({"liquidated_at": datetime(2024, 2, 3, tzinfo=UTC)}, "rows_inside_partition"),
+    ],
+)
+def test_one_corrupt_order_is_named_by_its_gate(values, gate):
+    spoilt = change(RAW_MONTHS["raw_um_liquidations"], 4, **values)
+    assert {gate} == red_of("raw_um_liquidations", spoilt)
+    seen = verdict_of("raw_um_liquidations", gate, spoilt)
+    assert 1 == seen.observed
+    assert seen.examples
+
+
+@pytest.mark.parametrize(
+    ("symbol", "contract", "size", "is_right"),
+    [
+        ("BTCUSDT", "BTCUSD_PERP", 100.0, True),
+        ("BTCUSDT", "BTCUSD_PERP", 10.0, False),
+        ("ETHBUSD", "ETHUSD_PERP", 10.0, True),
+        ("ETHUSDC", "ETHUSD_PERP", 10.0, True),
+        ("ETHUSDT", "BTCUSD_PERP", 100.0, False),
+    ],
+)
+def test_the_twin_and_its_size_are_known_by_the_symbol(symbol, contract, size, is_right):
+    orders = RAW_MONTHS["raw_um_liquidations"].with_columns(
+        symbol=pl.lit(symbol),
+        contract=pl.lit(contract),
+        contract_size_quote=pl.lit(size),
+        notional_quote=size * pl.col("filled_contracts"),
+    )
+    found = red_of("raw_um_liquidations", orders, partition=Partition.of_month(symbol, "2024-01"))
+    assert is_right == (found == set())
+
+
+def test_a_month_of_funding_in_parts_is_a_remark():
+    assert {"settlements_complete"} == red_of("raw_um_funding", raw_funding().head(40))
 
 
 SOL = (
@@ -247,8 +329,7 @@ SOL = (
 )
 
 
-@pytest.mark.skipif(not SOL.exists(), reason="the real archive is not on this machine (../shared/data)")
-def test_a_real_month_with_three_intervals_is_complete():
+def real_month():
     at = pl.from_epoch("calc_time", time_unit="ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     real = pl.read_csv(SOL).select(
         symbol=pl.lit(SYMBOL),
@@ -258,13 +339,20 @@ def test_a_real_month_with_three_intervals_is_complete():
         funding_interval_h="funding_interval_hours",
         source=pl.lit("archive"),
     )
-    real = RAW_UM_FUNDING.conform(real)
+    return RAW_UM_FUNDING.conform(real)
+
+
+@pytest.mark.skipif(not SOL.exists(), reason="the real archive is not on this machine (../shared/data)")
+def test_a_real_month_with_three_intervals_is_complete():
+    real = real_month()
+
+    def red_without(row=-1) -> set[str]:
+        frame = without(real, [row])
+        month = Partition.of_month(SYMBOL, "2022-11")
+        return red(GATES_RAW_UM_FUNDING, Evidence(RAW_UM_FUNDING, month, frame, datetime(2024, 3, 1, tzinfo=UTC)))
+
     assert {2.0, 4.0, 8.0} == set(real["funding_interval_h"])
-    assert {"rate_usual"} == red("funding", real, month="2022-11")
-    unseen = [
-        row
-        for row in range(real.height)
-        if "settlements_complete" not in red("funding", real.filter(pl.int_range(pl.len()) != row), month="2022-11")
-    ]
+    assert {"rate_usual"} == red_without()
+    unseen = [row for row in range(real.height) if "settlements_complete" not in red_without(row)]
     # The very first settlement of a shorter interval cannot be missed: without it the change is just a step later.
     assert [datetime(2022, 11, 9, 20, tzinfo=UTC)] == real["settled_at"].gather(unseen).to_list()

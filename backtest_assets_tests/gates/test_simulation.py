@@ -76,9 +76,9 @@ def test_a_position_left_open_is_caught():
 
 def test_funding_charged_twice_or_from_other_rates_is_caught():
     twice = LEDGER.with_columns(pl.col("funding_pnl") * 2)
-    rates = DONE.frames["raw_um_funding"].with_columns(pl.col("funding_rate") * 1.5)
+    rates = DONE.frames["settlements_um"].with_columns(pl.col("funding_rate") * 1.5)
     assert "funding_once_per_settlement" in blocking("simulation_ledger", twice)
-    assert "funding_once_per_settlement" in blocking("simulation_ledger", LEDGER, raw_um_funding=rates)
+    assert "funding_once_per_settlement" in blocking("simulation_ledger", LEDGER, settlements_um=rates)
 
 
 def test_a_blueprint_outside_its_symbols_is_caught():

@@ -7,12 +7,14 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, months_between
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.events.eligibility import drop_ineligible
 from backtest_assets.research.features.build import build_features
+from backtest_assets.research.features.universe import build_universe
 from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
 from backtest_assets.tables.raw import RAW_UM_FUNDING
@@ -41,7 +43,12 @@ class RandomMarket:
 
     @cached_property
     def events(self):
-        return detect_events(self.bars, self.features, self.funding, run=self.run)
+        return drop_ineligible(detect_events(self.bars, self.features, self.funding, run=self.run), self.universe)
+
+    @cached_property
+    def universe(self):
+        months = months_between(*self.run.window)
+        return build_universe(self.bars, symbols=SYMBOLS, months=months, listings={}, top_n=0, lookback_days=30)
 
     @cached_property
     def controls(self):

@@ -19,18 +19,21 @@ from polars.testing import assert_frame_equal
 
 import backtest_assets.research
 from backtest_assets.domain.blueprint import Blueprint, Entry, Evaluation, Exit, Lineage, Sizing, SymbolScope
-from backtest_assets.domain.clock import month_end, month_of, month_start
+from backtest_assets.domain.clock import month_end, month_of, month_start, months_between
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
-from backtest_assets.tables.raw import RAW_UM_OHLCV
+from backtest_assets.tables.raw import RAW_UM_FUNDING, RAW_UM_LIQUIDATIONS, RAW_UM_OHLCV, RAW_UM_OPEN_INTEREST
 from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, RandomMarket, random_market
 
 SCORING_ROOMS = {"walkforward", "promotions", "report"}
 """They read results; the rows they score are causal already."""
 FUTURE_ROOMS = {"outcomes", "hypotheses"}
 """The future's own room, and the room that learns from it on train windows."""
+
+LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage"}
+"""They say what the archive must hold and does at `as_of`: not what a market was; no causal room reads the ledger."""
 
 N_CUTS = 8
 MARKET = random_market(7)
@@ -45,7 +48,51 @@ ROW_TIME = ("event_known_at", "known_at")
 def raw_of(market: RandomMarket) -> pl.DataFrame:
     inside = pl.col("open_at").is_between(month_start(MONTH), month_end(MONTH), closed="left")
     rows = market.bars.filter(inside & (pl.col("symbol") == SYMBOLS[0]) & ~pl.col("is_gap"))
-    return RAW_UM_OHLCV.conform(rows.drop("known_at", "is_gap").with_columns(source=pl.lit("random")))
+    nothing = pl.lit(None)
+    return RAW_UM_OHLCV.conform(
+        rows.drop("known_at", "is_gap").with_columns(
+            interval_min=pl.lit(15), close_at=nothing, unused=nothing, source=pl.lit("random")
+        )
+    )
+
+
+def open_interest_of(market: RandomMarket) -> pl.DataFrame:
+    """A snapshot at every close and five minutes before; it is published five minutes later."""
+    value = pl.col("close").fill_null(1.0)
+    counted = pl.concat(
+        [
+            market.bars.select("symbol", open_interest_base=value, snapshot_at=pl.col("known_at") - early)
+            for early in (timedelta(minutes=5), timedelta(0))
+        ]
+    )
+    nothing = dict.fromkeys(RAW_UM_OPEN_INTEREST.schema.names(), pl.lit(None)).items()
+    made = counted.with_columns(open_interest_quote="open_interest_base", source=pl.lit("random"))
+    return RAW_UM_OPEN_INTEREST.conform(made.with_columns(**{n: v for n, v in nothing if n not in made.columns}))
+
+
+def liquidations_of(market: RandomMarket) -> pl.DataFrame:
+    """A liquidated long in every bar that is not a gap."""
+    made = market.bars.filter(~pl.col("is_gap")).select(
+        "symbol", liquidated_at=pl.col("open_at") + timedelta(minutes=7), ordinal=pl.lit(0), contract=pl.lit("SYN"),
+        order_side=pl.lit("SELL"), average_price="close", filled_contracts=pl.lit(1.0), contract_size_quote="close",
+        notional_quote="close", source=pl.lit("random"),
+    )  # fmt: skip
+    return RAW_UM_LIQUIDATIONS.conform(made)
+
+
+def raw_funding_of(market: RandomMarket) -> pl.DataFrame:
+    inside = pl.col("settled_at").is_between(month_start(MONTH), month_end(MONTH), closed="left")
+    rows = market.funding.filter(inside & (pl.col("symbol") == SYMBOLS[0]))
+    return RAW_UM_FUNDING.conform(
+        rows.select(
+            "symbol",
+            "settled_at",
+            "funding_rate",
+            "funding_interval_h",
+            received_at="settled_at",
+            source=pl.lit("random"),
+        )
+    )
 
 
 def a_blueprint(family: EventType, rule: SideRule, condition: str, hold: int, run: ResearchRun) -> Blueprint:
@@ -102,6 +149,17 @@ class Sight:
 
 PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "raw": lambda s: raw_of(s.market),
+    "raw_funding": lambda s: raw_funding_of(s.market),
+    "open_interest": lambda s: open_interest_of(s.market),
+    "liquidations": lambda s: liquidations_of(s.market),
+    "liquidation_days": lambda _: [(ORIGIN + timedelta(days=number)).date() for number in range(150)],
+    "max_age_min": lambda _: 30.0,
+    "symbols": lambda _: SYMBOLS,
+    "months": lambda _: months_between(ORIGIN, END),
+    "listings": lambda _: {},
+    "listing": lambda _: None,
+    "top_n": lambda _: 0,
+    "lookback_days": lambda _: 30,
     "symbol": lambda _: SYMBOLS[0],
     "month": lambda _: MONTH,
     "as_of": lambda s: s.now,
@@ -109,6 +167,7 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "spot_bars": lambda s: s.market.spot_bars,
     "funding": lambda s: s.market.funding,
     "features": lambda s: s.seen(s.market.features),
+    "universe": lambda s: s.seen(s.market.universe),
     "context": lambda s: s.seen(s.market.context),
     "events": lambda s: s.seen(s.market.events),
     "controls": lambda s: s.seen(s.market.controls),
@@ -123,8 +182,8 @@ def causal_functions() -> list[Callable[..., object]]:
     found: list[Callable[..., object]] = []
     prefix = f"{backtest_assets.research.__name__}."
     for info in pkgutil.walk_packages(backtest_assets.research.__path__, prefix):
-        room = info.name.removeprefix(prefix).split(".")[0]
-        if room in SCORING_ROOMS | FUTURE_ROOMS:
+        module_name = info.name.removeprefix(prefix)
+        if module_name.split(".")[0] in SCORING_ROOMS | FUTURE_ROOMS or module_name in LEDGERS:
             continue
         module = importlib.import_module(info.name)
         members = inspect.getmembers(module, inspect.isfunction)

@@ -14,13 +14,14 @@ from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_FUNDING
 from backtest_assets.sources.base import Dataset
 from backtest_assets.sources.open import open_source
 from backtest_assets_tests.scenario import raw_funding, raw_klines
+from backtest_assets_tests.sources.asked import month_print, month_rows
 
 REAL = Path(__file__).parents[3] / "shared/data/market"
 real_files = pytest.mark.skipif(
     not REAL.exists(), reason="the real market files are not on this machine (../shared/data)"
 )
 NAMES = {"open_at": "open_time", "volume_base": "volume", "volume_quote": "quote_volume", "n_trades": "trades"}
-KLINES = raw_klines().drop("symbol", "source").rename(NAMES)
+KLINES = raw_klines().drop("symbol", "source", "interval_min", "close_at", "unused").rename(NAMES)
 FUNDING = raw_funding().select(
     funding_time="received_at", funding_rate="funding_rate", interval_hours="funding_interval_h"
 )
@@ -44,8 +45,8 @@ def opened(folder, *, klines=KLINES, funding=FUNDING, spot=None):
 def test_a_month_comes_back_as_raw_rows(tmp_path):
     source = opened(tmp_path, spot=KLINES)
     expected = raw_klines(symbol="BTCUSDT").with_columns(source=pl.lit("files"))
-    assert_frame_equal(expected, source.fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01"))
-    assert_frame_equal(expected, source.fetch(Dataset.SPOT_OHLCV, "BTCUSDT", "2024-01"))
+    assert_frame_equal(expected, month_rows(source, Dataset.UM_OHLCV, "BTCUSDT", "2024-01"))
+    assert_frame_equal(expected, month_rows(source, Dataset.SPOT_OHLCV, "BTCUSDT", "2024-01"))
     assert f"files:{tmp_path.resolve()}" == source.identity
     assert (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 31, 23, 45, tzinfo=UTC)) == source.span(
         Dataset.UM_OHLCV, "BTCUSDT"
@@ -55,18 +56,18 @@ def test_a_month_comes_back_as_raw_rows(tmp_path):
 def test_other_months_are_empty_and_keep_the_schema(tmp_path):
     source = opened(tmp_path)
     for dataset in Dataset:
-        assert_frame_equal(dataset.table.empty(), source.fetch(dataset, "BTCUSDT", "2023-12"))
+        assert_frame_equal(dataset.table.empty(), month_rows(source, dataset, "BTCUSDT", "2023-12"))
 
 
 def test_spot_may_be_absent(tmp_path):
     source = opened(tmp_path)
     assert source.span(Dataset.SPOT_OHLCV, "BTCUSDT") is None
-    assert source.fetch(Dataset.SPOT_OHLCV, "BTCUSDT", "2024-01").is_empty()
+    assert month_rows(source, Dataset.SPOT_OHLCV, "BTCUSDT", "2024-01").is_empty()
 
 
 def test_columns_the_file_lacks_or_has_only_null_are_null(tmp_path):
     bare = KLINES.drop("quote_volume", "trades").with_columns(taker_buy_base=pl.lit(None))
-    rows = opened(tmp_path, klines=bare).fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
+    rows = month_rows(opened(tmp_path, klines=bare), Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
     assert rows.select("volume_quote", "n_trades", "taker_buy_base").null_count().row(0) == (rows.height,) * 3
     assert rows["taker_buy_quote"].null_count() == 0
 
@@ -75,7 +76,9 @@ def test_columns_the_file_lacks_or_has_only_null_are_null(tmp_path):
 def test_every_honest_time_unit_gives_the_same_rows(tmp_path, unit):
     at = pl.col("open_time").dt
     times = at.epoch(unit[-2:]) if unit.startswith("integer") else at.cast_time_unit(unit)
-    rows = opened(tmp_path, klines=KLINES.with_columns(open_time=times)).fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
+    rows = month_rows(
+        opened(tmp_path, klines=KLINES.with_columns(open_time=times)), Dataset.UM_OHLCV, "BTCUSDT", "2024-01"
+    )
     assert_frame_equal(raw_klines(symbol="BTCUSDT").drop("source"), rows.drop("source"))
 
 
@@ -83,7 +86,7 @@ def test_duplicates_and_bad_values_are_kept_for_the_gates(tmp_path):
     bad = pl.concat([KLINES.head(2).with_columns(close=pl.lit(float("nan")), low=pl.lit(-1.0)), KLINES.head(2)]).sample(
         fraction=1, shuffle=True, seed=1
     )
-    rows = opened(tmp_path, klines=bad).fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
+    rows = month_rows(opened(tmp_path, klines=bad), Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
     assert (rows.height, rows["close"].is_nan().sum(), (rows["low"] == -1).sum()) == (4, 2, 2)
 
 
@@ -92,7 +95,7 @@ def test_settlements_within_five_seconds_of_the_minute_are_put_on_it(tmp_path):
     on = [datetime(2024, 1, 2, 8 * i, tzinfo=UTC) for i in range(3)] + [datetime(2024, 1, 3, tzinfo=UTC)]
     times = [at + late for at, late in zip(on, stamps, strict=True)]
     funding = pl.DataFrame({"funding_time": times, "funding_rate": [1e-4] * 4, "interval_hours": [8] * 4})
-    rows = opened(tmp_path, funding=funding).fetch(Dataset.UM_FUNDING, "BTCUSDT", "2024-01")
+    rows = month_rows(opened(tmp_path, funding=funding), Dataset.UM_FUNDING, "BTCUSDT", "2024-01")
     assert rows["settled_at"].to_list() == [*on[:2], times[2], on[3]]
     assert rows["received_at"].to_list() == times
 
@@ -100,8 +103,8 @@ def test_settlements_within_five_seconds_of_the_minute_are_put_on_it(tmp_path):
 def test_a_settlement_stamped_just_before_midnight_belongs_to_the_next_month(tmp_path):
     funding = FUNDING.with_columns(funding_time=pl.col("funding_time") - pl.duration(milliseconds=5))
     source = opened(tmp_path, funding=funding)
-    assert source.fetch(Dataset.UM_FUNDING, "BTCUSDT", "2023-12").is_empty()
-    assert source.fetch(Dataset.UM_FUNDING, "BTCUSDT", "2024-01").height == FUNDING.height
+    assert month_rows(source, Dataset.UM_FUNDING, "BTCUSDT", "2023-12").is_empty()
+    assert month_rows(source, Dataset.UM_FUNDING, "BTCUSDT", "2024-01").height == FUNDING.height
 
 
 def test_the_fingerprint_follows_the_months_rows_only(tmp_path):
@@ -115,16 +118,16 @@ def test_the_fingerprint_follows_the_months_rows_only(tmp_path):
         KLINES.head(-1),
     ):
         write(tmp_path, Dataset.UM_OHLCV, frame, long_name)
-        prints.append(open_source(f"files:{tmp_path}").fingerprint(Dataset.UM_OHLCV, long_name, "2024-01"))
+        prints.append(month_print(open_source(f"files:{tmp_path}"), Dataset.UM_OHLCV, long_name, "2024-01"))
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
 
 
 def test_a_file_that_changes_is_read_again(tmp_path):
     source = opened(tmp_path)
-    assert source.fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01").height == KLINES.height
+    assert month_rows(source, Dataset.UM_OHLCV, "BTCUSDT", "2024-01").height == KLINES.height
     write(tmp_path, Dataset.UM_OHLCV, KLINES.head(10))
-    assert source.fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01").height == 10
+    assert month_rows(source, Dataset.UM_OHLCV, "BTCUSDT", "2024-01").height == 10
 
 
 TIME = pl.col("open_time")
@@ -157,7 +160,7 @@ EPOCH = TIME.dt.epoch("ms")
 def test_a_file_that_cannot_be_trusted_is_refused_with_its_name(tmp_path, change, said):
     source = opened(tmp_path, klines=change)
     with pytest.raises(SourceError, match=said) as caught:
-        source.fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
+        month_rows(source, Dataset.UM_OHLCV, "BTCUSDT", "2024-01")
     assert str(tmp_path / "um/klines/15m/BTCUSDT.parquet") in str(caught.value)
 
 
@@ -170,13 +173,13 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
 
 def test_funding_needs_its_interval(tmp_path):
     with pytest.raises(SourceError, match="column interval_hours missing"):
-        opened(tmp_path, funding=FUNDING.drop("interval_hours")).fetch(Dataset.UM_FUNDING, "BTCUSDT", "2024-01")
+        month_rows(opened(tmp_path, funding=FUNDING.drop("interval_hours")), Dataset.UM_FUNDING, "BTCUSDT", "2024-01")
 
 
 @pytest.mark.parametrize("symbol", ["DOGEUSDT", "../BTCUSDT", "", "btcusdt"])
 def test_an_unknown_symbol_is_refused_with_those_that_exist(tmp_path, symbol):
     with pytest.raises(SourceError, match="it has BTCUSDT"):
-        opened(tmp_path).fetch(Dataset.UM_OHLCV, symbol, "2024-01")
+        month_rows(opened(tmp_path), Dataset.UM_OHLCV, symbol, "2024-01")
 
 
 def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path):
@@ -195,7 +198,7 @@ def test_four_real_years_of_two_symbols_are_read_in_three_cpu_seconds():
     months = months_between(datetime(2022, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
     began = time.process_time()
     heights = {
-        (dataset, symbol): sum(source.fetch(dataset, symbol, month).height for month in months)
+        (dataset, symbol): sum(month_rows(source, dataset, symbol, month).height for month in months)
         for dataset in Dataset
         for symbol in ("BTCUSDT", "ETHUSDT")
     }
@@ -212,7 +215,7 @@ def test_real_months_pass_the_gates_that_they_should(symbol):
 
     def red(dataset, gates, month) -> set[str]:
         evidence = Evidence(
-            dataset.table, Partition.of_month(symbol, month), source.fetch(dataset, symbol, month), as_of
+            dataset.table, Partition.of_month(symbol, month), month_rows(source, dataset, symbol, month), as_of
         )
         return {answer.verdict.gate for answer in ask_all(gates, evidence) if not answer.verdict.passed}
 
@@ -221,4 +224,4 @@ def test_real_months_pass_the_gates_that_they_should(symbol):
         assert set() == red(Dataset.UM_FUNDING, GATES_RAW_UM_FUNDING, month)
     assert set() == red(Dataset.SPOT_OHLCV, GATES_RAW_SPOT_OHLCV, "2025-01")
     assert {"coverage", "complete"} <= red(Dataset.SPOT_OHLCV, GATES_RAW_SPOT_OHLCV, "2022-09")
-    assert open_source(f"files:{REAL}").fetch(Dataset.UM_OHLCV, "BTCUSDT", "2024-01")["open"][0] == 42_314.0
+    assert month_rows(open_source(f"files:{REAL}"), Dataset.UM_OHLCV, "BTCUSDT", "2024-01")["open"][0] == 42_314.0

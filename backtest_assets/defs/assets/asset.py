@@ -22,6 +22,9 @@ from backtest_assets.tables.registry import TABLES
 # "all", the exact slice is in the lineage record.
 _WHOLE_MARKET: Final = dg.AllPartitionMapping()
 
+_ALL_PARTITIONS: Final = 1_000_000
+"""More partitions than a backfill can have: `multi_run` with this limit is one run."""
+
 
 def table_asset(name: str) -> Callable[[Callable[..., Iterator[AssetEvent]]], dg.AssetsDefinition]:
     """Return the decorator that turns a function into the asset of a table."""
@@ -56,7 +59,21 @@ def _form(table: Table) -> dict[str, Any]:
         "kinds": {"polars", "parquet"},
         "metadata": {"dagster/column_schema": _column_schema(table)},
     }
-    return form | ({"backfill_policy": dg.BackfillPolicy.single_run()} if table.layer == "market" else {})
+    return form | ({"backfill_policy": _backfill_policy(table.name)} if table.layer == "market" else {})
+
+
+def _backfill_policy(name: str) -> dg.BackfillPolicy:
+    """Return a policy of one run for all partitions, another object for each step of the way.
+
+    Dagster skips what is downstream of a failed step for every partition of its run, and puts assets of one policy into
+    one run. With a policy per depth, each depth has its own run, and one bad month stops only its own bars.
+    """
+    depth = _depth(name)
+    return dg.BackfillPolicy.single_run() if depth == 0 else dg.BackfillPolicy.multi_run(_ALL_PARTITIONS + depth)
+
+
+def _depth(name: str) -> int:
+    return max((1 + _depth(read.table) for read in READS[name]), default=0)
 
 
 def _dep(table: Table, upstream: Table) -> dg.AssetDep:

@@ -1,61 +1,204 @@
-"""Clean bars, each month from its own raw month."""
+"""The clean market: each month from its own raw month, with what it may read beside it."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TypeAlias
 
 import dagster as dg
+import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
-from backtest_assets.defs.guard import inspect
+from backtest_assets.defs.guard import Admitted, Guard
+from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource, now
-from backtest_assets.domain.market import Partition
+from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.errors import BacktestAssetsError, BrokenError, RefusedError
 from backtest_assets.research.bars.clean import clean_klines
+from backtest_assets.research.bars.coverage import cover
+from backtest_assets.research.bars.positioning import build_positioning
+from backtest_assets.research.bars.settlements import settle_funding
+from backtest_assets.sources.base import Dataset, Origin
+from backtest_assets.sources.merge import origins_from_text
 from backtest_assets.tables.registry import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """What one partition is made from.
+
+    Attributes:
+        partition: symbol and month.
+        frames: rows of every input that may be read, by table name.
+        notes: their manifests' facts, by table name.
+        as_of: the step's instant: a bar that closes meanwhile must not divide rows and gates.
+        lake: for the limits.
+    """
+
+    partition: Partition
+    frames: Mapping[str, pl.DataFrame]
+    notes: Mapping[str, Mapping[str, str]]
+    as_of: datetime
+    lake: LakeResource
+
+    @property
+    def symbol(self) -> str:
+        """Instrument."""
+        return self.partition["symbol"]
+
+    @property
+    def month(self) -> str:
+        """UTC month `YYYY-MM`."""
+        return self.partition["month"]
+
+    @property
+    def listing(self) -> Listing | None:
+        """When the instrument traded, by the first input that knows."""
+        known = (listing_of(notes) for notes in self.notes.values())
+        return next((listing for listing in known if listing is not None), None)
+
+    def frame(self, table: str) -> pl.DataFrame:
+        """Return the rows of an input; empty if it may not be read."""
+        return self.frames.get(table, TABLES[table].empty())
+
+    def files(self, table: str) -> tuple[Origin, ...]:
+        """Return what the rows of a raw input came from."""
+        return origins_from_text(self.notes.get(table, {}).get("origins", ""))
+
+
+_Make: TypeAlias = Callable[[Month], pl.DataFrame]
 
 
 @table_asset("bars_um")
 def bars_um(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """USD-M bars."""
-    yield from _clean(context, lake, "bars_um")
+    yield from _derive(context, lake, "bars_um", lambda month: _clean(month, "raw_um_ohlcv"))
 
 
 @table_asset("bars_spot")
 def bars_spot(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Spot bars."""
-    yield from _clean(context, lake, "bars_spot")
+    yield from _derive(context, lake, "bars_spot", lambda month: _clean(month, "raw_spot_ohlcv"))
 
 
-def _clean(context: dg.AssetExecutionContext, lake: LakeResource, name: str) -> Iterator[AssetEvent]:
-    table = TABLES[name]
-    partitions = [partition_from_key(table, key) for key in context.partition_keys]
-    as_of = now()  # one instant for the whole step: a bar that closes meanwhile must not divide rows and gates
-    yield from publish(
-        context, lake, table, _cleaned(context.instance, lake, READS[name][0].table, partitions, as_of), as_of=as_of
+@table_asset("settlements_um")
+def settlements_um(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Funding settlements."""
+    yield from _derive(
+        context,
+        lake,
+        "settlements_um",
+        lambda month: settle_funding(
+            month.frame("raw_um_funding"), symbol=month.symbol, month=month.month, as_of=month.as_of
+        ),
     )
 
 
-def _cleaned(
-    instance: dg.DagsterInstance, lake: LakeResource, raw_table: str, partitions: Sequence[Partition], as_of: datetime
-) -> Iterator[tuple[Partition, Made | BacktestAssetsError]]:
-    inspection = inspect(instance, lake.lake, raw_table, partitions)
-    for refusal in inspection.refused:
-        yield refusal.partition, RefusedError(f"its raw month may not be read: {refusal}")
-    for admitted in inspection.admitted:
-        partition = admitted.publication.partition
-        raw = lake.lake.scan([admitted.publication]).collect()
-        try:
-            frame = clean_klines(raw, symbol=partition["symbol"], month=partition["month"], as_of=as_of)
-        except BacktestAssetsError as error:
-            yield partition, error
-            continue
-        except Exception as error:  # noqa: BLE001  # one partition's trouble must not take the others of the range with it
-            yield partition, BrokenError(f"{raw_table} {partition}: {type(error).__name__}: {error}")
-            continue
-        yield (
-            partition,
-            Made(frame, [admitted.as_input], {raw_table: raw}, notes={"source": admitted.publication.notes["source"]}),
+@table_asset("positioning_um")
+def positioning_um(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Open interest and liquidations per bar."""
+    yield from _derive(context, lake, "positioning_um", _position)
+
+
+@table_asset("coverage")
+def coverage(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """The coverage ledger."""
+    yield from _derive(context, lake, "coverage", _cover)
+
+
+def _clean(month: Month, raw_table: str) -> pl.DataFrame:
+    return clean_klines(
+        month.frame(raw_table), symbol=month.symbol, month=month.month, as_of=month.as_of, listing=month.listing
+    )
+
+
+def _position(month: Month) -> pl.DataFrame:
+    return build_positioning(
+        month.frame("bars_um"),
+        month.frame("raw_um_open_interest"),
+        month.frame("raw_um_liquidations"),
+        liquidation_days=_days(month.files("raw_um_liquidations")),
+        max_age_min=month.lake.settings.limits.open_interest_age_max_min,
+    )
+
+
+def _days(files: Sequence[Origin]) -> frozenset[date]:
+    return frozenset(
+        (one.start + timedelta(days=i)).date()
+        for one in files
+        if one.sha256 is not None
+        for i in range((one.end - one.start).days)
+    )
+
+
+def _cover(month: Month) -> pl.DataFrame:
+    return pl.concat(
+        cover(
+            dataset.value,
+            month.frame(dataset.value),
+            symbol=month.symbol,
+            month=month.month,
+            as_of=month.as_of,
+            listing=listing_of(month.notes.get(dataset.value, {})),
+            origins=month.files(dataset.value),
+            is_ingested=dataset.value in month.frames,
         )
+        for dataset in Dataset
+    )
+
+
+def _derive(context: dg.AssetExecutionContext, lake: LakeResource, name: str, make: _Make) -> Iterator[AssetEvent]:
+    table, as_of = TABLES[name], now()
+    partitions = [partition_from_key(table, key) for key in context.partition_keys]
+    made = _derived(context.instance, lake, name, partitions, make, as_of=as_of)
+    yield from publish(context, lake, table, made, as_of=as_of)
+
+
+def _derived(
+    instance: dg.DagsterInstance,
+    lake: LakeResource,
+    name: str,
+    partitions: Sequence[Partition],
+    make: _Make,
+    *,
+    as_of: datetime,
+) -> Iterator[tuple[Partition, Made | BacktestAssetsError]]:
+    guard = Guard(instance, lake.lake)
+    seen = {read: guard.inspect(read.table, partitions) for read in READS[name]}
+    refused = {
+        one.partition: RefusedError(f"its input may not be read: {one}")
+        for read, inspection in seen.items()
+        if not read.is_optional
+        for one in inspection.refused
+    }
+    admitted: dict[Partition, list[Admitted]] = {partition: [] for partition in partitions}
+    for inspection in seen.values():
+        for one in inspection.admitted:
+            admitted[one.publication.partition].append(one)
+    for partition in partitions:
+        if partition in refused:
+            yield partition, refused[partition]
+        elif not admitted[partition]:
+            yield partition, RefusedError(f"none of {', '.join(read.table for read in READS[name])} may be read")
+        else:
+            yield partition, _make_month(lake, name, partition, admitted[partition], make, as_of=as_of)
+
+
+def _make_month(
+    lake: LakeResource, name: str, partition: Partition, inputs: Sequence[Admitted], make: _Make, *, as_of: datetime
+) -> Made | BacktestAssetsError:
+    frames = {one.publication.table: lake.lake.scan([one.publication]).collect() for one in inputs}
+    notes = {one.publication.table: one.publication.notes for one in inputs}
+    month = Month(partition, frames, notes, as_of, lake)
+    try:
+        frame = make(month)
+    except BacktestAssetsError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # one partition's trouble must not take the others of the range with it
+        return BrokenError(f"{name} {partition}: {type(error).__name__}: {error}")
+    first = inputs[0].publication.notes
+    kept = {fact: first[fact] for fact in ("source", "listed_at", "delisted_at") if fact in first}
+    return Made(frame, [one.as_input for one in inputs], frames, notes=kept, listing=month.listing)

@@ -10,13 +10,15 @@ from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.events.eligibility import drop_ineligible
 
 
 @table_asset("event_candidates")
 def event_candidates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Candidates of every family, with their fate."""
     desk = Desk(context, lake, "event_candidates")
-    yield from desk.publish(detect_events(desk["bars_um"], desk["features"], desk["raw_um_funding"], run=desk.run))
+    found = detect_events(desk["bars_um"], desk["features"], desk["settlements_um"], run=desk.run)
+    yield from desk.publish(drop_ineligible(found, desk["universe"]))
 
 
 @table_asset("event_controls")

@@ -15,7 +15,7 @@ from backtest_assets.research.walkforward.backtest import measure
 
 def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
     return tuple(
-        desk[name] for name in ("bars_um", "raw_um_funding", "event_candidates", "market_context", "blueprints")
+        desk[name] for name in ("bars_um", "settlements_um", "event_candidates", "market_context", "blueprints")
     )
 
 

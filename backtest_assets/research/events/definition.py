@@ -33,6 +33,7 @@ class Status(StrEnum):
     COOLDOWN = "cooldown"
     OUTSIDE_WINDOW = "outside_window"
     LOW_QUALITY = "low_quality"
+    NOT_IN_UNIVERSE = "not_in_universe"
 
 
 @dataclass(frozen=True, slots=True)

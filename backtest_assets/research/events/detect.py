@@ -38,7 +38,7 @@ def detect_events(
     Args:
         bars: rows of `bars_um`, window and warm-up.
         features: rows of `features` of the same bars.
-        funding: rows of `raw_um_funding`.
+        funding: rows of `settlements_um`.
         run: settings; families and window.
 
     Returns:

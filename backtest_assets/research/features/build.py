@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.research.bars.settlements import funding_as_of
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
 from backtest_assets.stats.rank import rolling_percentile_rank
@@ -39,7 +39,7 @@ def build_features(bars: pl.DataFrame, spot_bars: pl.DataFrame, funding: pl.Data
     Args:
         bars: rows of `bars_um`, all symbols of the run, window and warm-up.
         spot_bars: rows of `bars_spot`; where they are missing the basis is null.
-        funding: rows of `raw_um_funding`; a settlement counts from `settled_at` until its own interval plus one bar is over.
+        funding: rows of `settlements_um`; a settlement counts from `settled_at` until its own interval plus one bar is over.
 
     Returns:
         One row per bar in the columns of `tables/features.py`.
@@ -59,26 +59,7 @@ def build_features(bars: pl.DataFrame, spot_bars: pl.DataFrame, funding: pl.Data
 
 
 def _beside(bars: pl.DataFrame, spot: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
-    settlements = funding.select(
-        "symbol", "settled_at", "funding_rate", "funding_interval_h", funding_settled_at="settled_at"
-    ).sort("settled_at")
-    age = pl.col("known_at") - pl.col("funding_settled_at")
-    interval = pl.duration(microseconds=(pl.col("funding_interval_h") * 3.6e9).cast(pl.Int64))
-    fresh = age <= interval + BAR
-    return (
-        bars.join(spot, on=["symbol", "open_at"], how="left", maintain_order="left")
-        .join_asof(
-            settlements.filter(pl.col("symbol") == bars["symbol"][0]).drop("symbol"),
-            left_on="known_at",
-            right_on="settled_at",
-            strategy="backward",
-        )
-        .with_columns(
-            pl.when(fresh).then("funding_rate").alias("funding_rate"),
-            pl.when(fresh).then(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).alias("funding_rate_8h"),
-            (age.dt.total_microseconds() / 3.6e9).alias("funding_age_h"),
-        )
-    )
+    return funding_as_of(bars.join(spot, on=["symbol", "open_at"], how="left", maintain_order="left"), funding)
 
 
 def _of_symbol(grid: SymbolGrid) -> pl.DataFrame:

@@ -89,7 +89,7 @@ def measure_outcomes(
 
     Args:
         bars: rows of `bars_um`.
-        funding: rows of `raw_um_funding`.
+        funding: rows of `settlements_um`.
         events: rows of `event_candidates`.
         controls: rows of `event_controls`.
         run: settings; splits and delays.

@@ -84,7 +84,7 @@ def simulate_trades(
 
     Args:
         bars: table bars_um, every bar of the run window; rows before it price settlements.
-        funding: table raw_um_funding.
+        funding: table settlements_um.
         events: table event_candidates; accepted centre events trigger.
         context: table market_context; conditions are asked of the row known at the event's `known_at`.
         blueprints: table blueprints; executed rows trade, better ranks first.
@@ -116,7 +116,7 @@ def simulate_ledger(
 
     Args:
         bars: as of `simulate_trades`, like the other arguments.
-        funding: table raw_um_funding.
+        funding: table settlements_um.
         events: table event_candidates.
         context: table market_context.
         blueprints: table blueprints.

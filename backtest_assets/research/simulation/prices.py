@@ -39,7 +39,7 @@ class Market:
 
         Args:
             bars: table bars_um; rows outside the window only price settlements.
-            funding: table raw_um_funding.
+            funding: table settlements_um.
             run: gives symbols and window; settlements are charged from its start on.
         """
         symbols = tuple(sorted(run.symbol_list))
@@ -86,7 +86,7 @@ class Market:
             unknown = at_us[rows][np.isnan(paid[rows])]
             if unknown.size:
                 message = (
-                    f"table raw_um_funding, symbol {symbol}: a settlement due at "
+                    f"table settlements_um, symbol {symbol}: a settlement due at "
                     f"{np.datetime64(int(unknown[0]), 'us')} UTC is missing while a position is held; ingest that month again"
                 )
                 raise RefusedError(message)

@@ -106,7 +106,7 @@ def instant(path: Path, dataset: Dataset, column: pl.Series) -> pl.Expr:
     raise SourceError(message)
 
 
-def raw_columns(dataset: Dataset, symbol: str, schema: pl.Schema, at: pl.Expr) -> list[pl.Expr]:
+def raw_columns(dataset: Dataset, symbol: str, schema: pl.Schema, at: pl.Expr, minutes: int) -> list[pl.Expr]:
     """Return the expressions that make a raw table's columns out of a file's.
 
     Args:
@@ -114,6 +114,7 @@ def raw_columns(dataset: Dataset, symbol: str, schema: pl.Schema, at: pl.Expr) -
         symbol: instrument of the file.
         schema: the file's columns.
         at: its time column as UTC instants.
+        minutes: length of a kline [min]; of no meaning for funding.
     """
     names = [pl.lit(symbol).alias("symbol"), pl.lit(SOURCE_NAME).alias("source")]
     if dataset is Dataset.UM_FUNDING:
@@ -121,7 +122,14 @@ def raw_columns(dataset: Dataset, symbol: str, schema: pl.Schema, at: pl.Expr) -
         near = (at - minute).abs() <= pl.duration(seconds=SETTLEMENT_JITTER_S)
         settled = pl.when(near).then(minute).otherwise(at).alias("settled_at")
         return [*names, at.alias("received_at"), settled, *_numbers(COLUMNS[dataset], schema)]
-    return [*names, at.alias("open_at"), *_numbers(COLUMNS[dataset], schema)]
+    lacking = [pl.lit(None).alias(name) for name in ("close_at", "unused")]
+    return [
+        *names,
+        at.alias("open_at"),
+        pl.lit(minutes).alias("interval_min"),
+        *lacking,
+        *_numbers(COLUMNS[dataset], schema),
+    ]
 
 
 def _numbers(columns: Mapping[str, str], schema: pl.Schema) -> list[pl.Expr]:

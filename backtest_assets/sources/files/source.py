@@ -1,8 +1,10 @@
 """A folder of tidy parquet files as a source; reading their columns is parse.py's work.
 
-Layout: `um/klines/15m/SYMBOL.parquet`, `um/funding/SYMBOL.parquet`, and optionally `spot/klines/15m/SYMBOL.parquet`.
+Layout: `um/klines/15m/SYMBOL.parquet` (or `5m`, `1m`), `um/funding/SYMBOL.parquet`, optionally the same under `spot/klines`
+and `instruments.csv` with the days on which symbols were listed and delisted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -11,16 +13,18 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.domain.market import Listing
 from backtest_assets.errors import SourceError, TableError
-from backtest_assets.sources.base import Dataset, rows_digest
+from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice, rows_digest
 from backtest_assets.sources.files.parse import COLUMNS, check_columns, instant, raw_columns, time_column
+from backtest_assets.sources.instruments import market_of, read_instruments
 
 LAYOUT: Final = {
-    Dataset.UM_OHLCV: "um/klines/15m",
-    Dataset.UM_FUNDING: "um/funding",
-    Dataset.SPOT_OHLCV: "spot/klines/15m",
+    Dataset.UM_OHLCV: {"um/klines/15m": 15, "um/klines/5m": 5, "um/klines/1m": 1},
+    Dataset.UM_FUNDING: {"um/funding": 15},
+    Dataset.SPOT_OHLCV: {"spot/klines/15m": 15, "spot/klines/5m": 5, "spot/klines/1m": 1},
 }
+"""Folders per dataset with the minutes of a kline; of several the first that has the symbol is read."""
 
 _FILES_KEPT: Final = (
     8  # whole files kept in memory, 15 MB for 4 years of klines; a file's few row groups cannot be pruned by month
@@ -40,7 +44,7 @@ class FilesSource:
     def __init__(self, folder: str) -> None:
         self._root = Path(folder).expanduser().resolve()
         self.identity = f"files:{self._root}"
-        wanted = ", ".join(f"{part}/SYMBOL.parquet" for part in LAYOUT.values())
+        wanted = ", ".join(f"{next(iter(parts))}/SYMBOL.parquet" for parts in LAYOUT.values())
         if not folder or not self._root.is_dir():
             message = f"source files:{folder}: there is no such folder; give one that holds {wanted}"
             raise SourceError(message)
@@ -61,25 +65,44 @@ class FilesSource:
         file = self._file(dataset, symbol)
         return None if file is None else file.span
 
-    def fetch(self, dataset: Dataset, symbol: str, month: str) -> pl.DataFrame:
-        """Return the rows of a month as they stand in the file, possibly none.
+    def listing(self, dataset: Dataset, symbol: str) -> Listing | None:
+        """Return what `instruments.csv` declares; None if it declares nothing.
+
+        Raises:
+            SourceError: if the file is there and cannot be used.
+        """
+        return read_instruments(self._root).get((symbol, market_of(dataset)))
+
+    def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
+        """Do nothing: the files are here."""
+
+    def fetch(self, wanted: Slice, *, as_of: datetime) -> Delivery:
+        """Return the rows of a slice as they stand in the file, possibly none.
 
         Raises:
             SourceError: if no file at all bears the symbol, or its file cannot be used.
         """
-        file = self._file(dataset, symbol)
-        return dataset.table.empty() if file is None else file.month(month)
+        del as_of  # a file that holds bars not closed yet is refused by a gate
+        file = self._file(wanted.dataset, wanted.symbol)
+        if file is None:
+            return Delivery(wanted.dataset.table.empty(), (Origin("no file", None, wanted.start, wanted.end),))
+        rows = file.between(wanted.start, wanted.end)
+        return Delivery(rows, (Origin(file.name, rows_digest(rows), wanted.start, wanted.end),))
 
-    def fingerprint(self, dataset: Dataset, symbol: str, month: str) -> str:
-        """Return the digest of the month's rows; other months of the file do not matter."""
-        return rows_digest(self.fetch(dataset, symbol, month))
+    def fingerprint(self, wanted: Slice, *, as_of: datetime) -> str:
+        """Return the digest of the slice's rows; other months of the file do not matter."""
+        return rows_digest(self.fetch(wanted, as_of=as_of).frame)
 
-    def _files(self, dataset: Dataset) -> dict[str, Path]:
-        return {path.stem: path for path in (self._root / LAYOUT[dataset]).glob("*.parquet")}
+    def _files(self, dataset: Dataset) -> dict[str, tuple[Path, int]]:
+        found: dict[str, tuple[Path, int]] = {}
+        for part, minutes in LAYOUT.get(dataset, {}).items():
+            for path in (self._root / part).glob("*.parquet"):
+                found.setdefault(path.stem, (path, minutes))
+        return found
 
     def _file(self, dataset: Dataset, symbol: str) -> "_File | None":
         # The name is looked up among the files found; it never becomes part of a path.
-        path = self._files(dataset).get(symbol)
+        path, minutes = self._files(dataset).get(symbol, (None, 0))
         if path is None and symbol not in self.symbols():
             message = f"source {self.identity}: unknown symbol {symbol!r}; it has {', '.join(self.symbols())}"
             raise SourceError(message)
@@ -88,13 +111,15 @@ class FilesSource:
         if not path.is_file():
             message = f"{path}: is not a file that can be read; put a parquet file there"
             raise SourceError(message)
-        return _open(path, dataset, path.stat().st_mtime_ns, path.stat().st_size)
+        name = str(path.relative_to(self._root))
+        return _open(path, name, dataset, minutes, (path.stat().st_mtime_ns, path.stat().st_size))
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     """A checked file: its rows in time order, in the raw table's columns."""
 
+    name: str
     rows: pl.DataFrame
     instants: pl.Series
 
@@ -102,13 +127,13 @@ class _File:
     def span(self) -> tuple[datetime, datetime]:
         return self.instants[0], self.instants[-1]
 
-    def month(self, month: str) -> pl.DataFrame:
-        first, after = (self.instants.search_sorted(at(month)) for at in (month_start, month_end))
+    def between(self, start: datetime, end: datetime) -> pl.DataFrame:
+        first, after = (self.instants.search_sorted(at) for at in (start, end))
         return self.rows.slice(first, after - first)
 
 
 @lru_cache(maxsize=_FILES_KEPT)
-def _open(path: Path, dataset: Dataset, modified_ns: int, size: int) -> _File:  # noqa: ARG001  # a changed file is another file
+def _open(path: Path, name: str, dataset: Dataset, minutes: int, stat: tuple[int, int]) -> _File:  # noqa: ARG001  # a changed file is another file
     try:
         scan = pl.scan_parquet(path)
         schema = scan.collect_schema()
@@ -120,8 +145,8 @@ def _open(path: Path, dataset: Dataset, modified_ns: int, size: int) -> _File:  
         raise SourceError(message) from error
     try:
         at = instant(path, dataset, read[time_column(dataset)])
-        rows = dataset.table.conform(read.select(raw_columns(dataset, path.stem, schema, at)))
+        rows = dataset.table.conform(read.select(raw_columns(dataset, path.stem, schema, at, minutes)))
     except (pl.exceptions.PolarsError, OverflowError, TableError) as error:
         message = f"{path}: holds values that cannot be used ({error}); write it again with the documented types"
         raise SourceError(message) from error
-    return _File(rows, rows[dataset.instant])
+    return _File(name, rows, rows[dataset.instant])

@@ -185,5 +185,10 @@ def _volume(prices: _Prices, push: Array, heat: Array, rng: np.random.Generator)
 def _klines(symbol: str, open_at: pl.Series, prices: _Prices, traded: dict[str, Array]) -> pl.DataFrame:
     columns = {"open_at": open_at, "open": prices.open, "high": prices.high, "low": prices.low, "close": prices.close}
     return pl.DataFrame(columns | traded).with_columns(
-        pl.col("n_trades").cast(pl.Int64), symbol=pl.lit(symbol), source=pl.lit(SOURCE_NAME)
+        pl.col("n_trades").cast(pl.Int64),
+        symbol=pl.lit(symbol),
+        interval_min=pl.lit(15),
+        close_at=pl.col("open_at") + BAR - pl.duration(milliseconds=1),
+        unused=pl.lit(0.0),
+        source=pl.lit(SOURCE_NAME),
     )

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import month_end, month_start
 from backtest_assets.domain.event import EventType
+from backtest_assets.domain.market import Listing
 from backtest_assets.errors import SourceError
-from backtest_assets.sources.base import Dataset
+from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
 from backtest_assets.sources.synthetic.plant import Plant
 
@@ -54,25 +54,38 @@ class SyntheticSource:
         Raises:
             SourceError: if the symbol does not start with SYN.
         """
-        instants = self._rows(dataset, symbol)[dataset.instant]
-        return instants[0], instants[-1]
+        rows = self._rows(dataset, symbol)
+        return None if rows is None else (rows[dataset.instant][0], rows[dataset.instant][-1])
 
-    def fetch(self, dataset: Dataset, symbol: str, month: str) -> pl.DataFrame:
-        """Return the rows of a month; none outside 2019-2025.
+    def listing(self, dataset: Dataset, symbol: str) -> Listing | None:
+        """Return the exchange's life: every symbol trades from its first day to its last."""
+        del dataset, symbol
+        return Listing(ORIGIN, END)
+
+    def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
+        """Do nothing: paths are invented when first asked for."""
+
+    def fetch(self, wanted: Slice, *, as_of: datetime) -> Delivery:
+        """Return the rows of a slice; none outside 2019-2025, and none of what this exchange does not have.
 
         Raises:
             SourceError: if the symbol does not start with SYN.
         """
-        rows = self._rows(dataset, symbol)
-        first, after = (rows[dataset.instant].search_sorted(at(month)) for at in (month_start, month_end))
-        return rows.slice(first, after - first)
+        rows = self._rows(wanted.dataset, wanted.symbol)
+        if rows is None:
+            return Delivery(wanted.dataset.table.empty(), (Origin("no dataset", None, wanted.start, wanted.end),))
+        instants = rows[wanted.dataset.instant]
+        first, after = (instants.search_sorted(at) for at in (wanted.start, wanted.end))
+        origin = Origin(self.identity, self.fingerprint(wanted, as_of=as_of), wanted.start, wanted.end)
+        return Delivery(rows.slice(first, after - first), (origin,))
 
-    def fingerprint(self, dataset: Dataset, symbol: str, month: str) -> str:
-        """Return a digest of everything a month's rows follow from: generator, random streams, seed, edges, month."""
-        recipe = f"{GENERATOR}|{np.__version__}|{self.identity}|{dataset.value}|{symbol}|{month}"
+    def fingerprint(self, wanted: Slice, *, as_of: datetime) -> str:
+        """Return a digest of everything a slice's rows follow from: generator, random streams, seed, edges, days."""
+        del as_of
+        recipe = f"{GENERATOR}|{np.__version__}|{self.identity}|{wanted}"
         return hashlib.sha256(recipe.encode()).hexdigest()
 
-    def _rows(self, dataset: Dataset, symbol: str) -> pl.DataFrame:
+    def _rows(self, dataset: Dataset, symbol: str) -> pl.DataFrame | None:
         market = _path(self.seed, symbol, self.planted)
         match dataset:
             case Dataset.UM_OHLCV:
@@ -81,6 +94,8 @@ class SyntheticSource:
                 return market.funding
             case Dataset.SPOT_OHLCV:
                 return market.spot
+            case _:
+                return None
 
 
 @lru_cache(maxsize=_SYMBOLS_KEPT)

@@ -53,7 +53,7 @@ def random_results(seed: int = 7, *, n_days: int = 60, n_events: int = 240, run:
         run,
         {
             "bars_um": bars,
-            "raw_um_funding": funding,
+            "settlements_um": funding,
             "event_candidates": events,
             "market_context": context,
             "blueprints": specs,

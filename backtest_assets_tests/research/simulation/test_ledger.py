@@ -175,7 +175,7 @@ def test_what_cannot_be_obeyed_is_refused():
 
 def test_a_missing_settlement_while_holding_is_refused_and_elsewhere_is_not():
     holed = no_funding(symbols=[A]).filter(pl.col("settled_at") != START + 128 * BAR)
-    with pytest.raises(RefusedError, match="raw_um_funding, symbol AAAUSDT"):
+    with pytest.raises(RefusedError, match="settlements_um, symbol AAAUSDT"):
         simulated(set_bars({}), events=events_at([126]), funding=holed)
     assert simulated(set_bars({}), events=events_at([300]), funding=holed).trades.height == 1
 

@@ -46,7 +46,7 @@ def detect(
     Args:
         bars: rows of `bars_um`.
         features: rows of `features` of the same bars.
-        funding: rows of `raw_um_funding`.
+        funding: rows of `settlements_um`.
         params: the definition.
 
     Returns:

@@ -1,0 +1,194 @@
+"""What the market layer's gates share: when a month may be empty, whose rows they are, how holes are told.
+
+Which rows are right is each table's own module's.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.domain.market import Listing
+from backtest_assets.gates.ask import Measured, breaking, limited_gate, rows_gate
+from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.bars.calendar import expected_span, grid_ceil, newest_close
+from backtest_assets.tables.contract import INSTANT
+
+_SETTLED: Final = frozenset({"raw_um_funding", "settlements_um"})
+_LONGEST_INTERVAL: Final = timedelta(hours=8)  # every interval the exchange settles at divides it
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR: Final = timedelta(hours=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def nothing_expected(evidence: Evidence) -> str:
+    """Return why a month may be without rows, empty if it may not: the one rule of every market table.
+
+    It was not listed, was delisted, or nothing of the month can have happened by `as_of`. Without a listing every month is
+    held against the calendar.
+    """
+    if _nothing_due(evidence, None):
+        return f"nothing of this month was over at {evidence.as_of:%Y-%m-%d %H:%M} UTC"
+    listing = evidence.listing
+    if listing is None or not _nothing_due(evidence, listing):
+        return ""
+    until = "" if listing.delisted_at is None else f" until {listing.delisted_at:%Y-%m-%d %H:%M}"
+    return f"not listed in this month: it traded from {listing.listed_at:%Y-%m-%d %H:%M}{until} UTC"
+
+
+def _nothing_due(evidence: Evidence, listing: Listing | None) -> bool:
+    month = evidence.partition["month"]
+    start, end = month_start(month), month_end(month)
+    if evidence.table.name in _SETTLED:
+        return _first_due(start, listing) >= min(end, evidence.as_of + _MICROSECOND, _delisting(listing, end))
+    last = max(start, min(end, evidence.as_of))
+    first, last = (start, last) if listing is None else listing.within(start, last)
+    return grid_ceil(first) + BAR > last
+
+
+def _first_due(start: datetime, listing: Listing | None) -> datetime:
+    # A new contract settles first after its listing, at the latest at the next instant of the longest interval.
+    earliest = start if listing is None or listing.listed_at < start else listing.listed_at + _MICROSECOND
+    return earliest + (_EPOCH - earliest) % _LONGEST_INTERVAL
+
+
+def _delisting(listing: Listing | None, end: datetime) -> datetime:
+    return end if listing is None or listing.delisted_at is None else listing.delisted_at
+
+
+def in_us(instant: datetime) -> int:
+    """Return an instant as the tables store it [us since 1970]."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def bar_span(evidence: Evidence, raw: pl.DataFrame) -> tuple[datetime, datetime]:
+    """Return the half-open span of bars that the month must have, given its raw klines."""
+    month, as_of = evidence.partition["month"], evidence.as_of
+    arrived = newest_close(raw, as_of=as_of) if as_of < month_end(month) else None
+    return expected_span(month, as_of=as_of, listing=evidence.listing, newest_close=arrived)
+
+
+def market_gates(*gates: Gate) -> tuple[Gate, ...]:
+    """Return the gates of a market table: red without rows, but green where nothing was to be expected."""
+    return tuple(replace(gate, ask=_unless_nothing_expected(gate.ask)) for gate in gates)
+
+
+def _unless_nothing_expected(ask: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+    def asked(evidence: Evidence) -> Verdict:
+        verdict = ask(evidence)
+        why = nothing_expected(evidence) if evidence.frame.is_empty() and not verdict.passed else ""
+        return replace(verdict, observed=0.0, passed=True, detail=why) if why else verdict
+
+    return asked
+
+
+def inside_partition(instant: str) -> Gate:
+    """Return the gate that rows belong to the partition's symbol and month."""
+
+    def holds(evidence: Evidence) -> pl.Series:
+        month, at = evidence.partition["month"], evidence.frame[instant].to_physical()
+        within = (at >= in_us(month_start(month))) & (at < in_us(month_end(month)))
+        return within & (evidence.frame["symbol"] == evidence.partition["symbol"])
+
+    return rows_gate(
+        "rows_inside_partition",
+        "Every row is of the partition's symbol and month (R5, R6).",
+        breaking(holds, ("symbol", instant)),
+        fix="symbols or months are mixed: mend the source's file and ingest again",
+    )
+
+
+def no_duplicates(instant: str) -> Gate:
+    """Return the gate that no instant comes twice; rows that repeat each other exactly were merged before."""
+
+    def twice(evidence: Evidence) -> pl.DataFrame:
+        keys = evidence.frame.select("symbol", instant)
+        at = keys[instant]
+        if at.null_count() == 0 and at.n_unique() == keys.height:
+            return keys.clear()
+        return keys.filter(keys.is_duplicated() | at.is_null())
+
+    return rows_gate(
+        "no_duplicates",
+        "No symbol and instant comes twice.",
+        twice,
+        fix="nothing says which row is right: mend the source's file and ingest again",
+    )
+
+
+def tail_age(instant: str, fix: str) -> Gate:
+    """Return the remark that the newest row of an open month is old.
+
+    Args:
+        instant: column of the rows' instant.
+        fix: what to do.
+    """
+
+    def measure(evidence: Evidence) -> Measured:
+        newest, end = evidence.frame[instant].max(), month_end(evidence.partition["month"])
+        if not isinstance(newest, datetime):
+            return float("nan"), "no row says when it was"
+        end = min(end, _delisting(evidence.listing, end))
+        if evidence.as_of >= end:
+            return 0.0, f"the month was over at {end:%Y-%m-%d %H:%M} UTC, so its tail is held against the calendar"
+        return (evidence.as_of - newest) / _HOUR, f"the newest row is of {newest:%Y-%m-%d %H:%M} UTC"
+
+    return limited_gate(
+        "tail_age",
+        "Age of the newest row of a month that is still open; a remark, because the rows that are there are right.",
+        measure,
+        setting="tail_age_max_h",
+        fix=fix,
+        severity=Severity.WARN,
+    )
+
+
+def holes_of(missing: pl.Series, step: timedelta) -> pl.DataFrame:
+    """Return runs of missing instants, the longest first: `first` and `n_missing`.
+
+    Args:
+        missing: instants in order.
+        step: distance of two that follow each other.
+    """
+    # Missing instants in a row differ from their own position by a constant.
+    run = pl.col("first").dt.epoch("us") // (step // _MICROSECOND) - pl.int_range(pl.len())
+    holes = missing.alias("first").to_frame().group_by(run.alias("run")).agg(pl.col("first").min(), n_missing=pl.len())
+    return holes.select("first", "n_missing").sort(["n_missing", "first"], descending=[True, False])
+
+
+def missing_share(
+    found: pl.Series, span: tuple[datetime, datetime], step: timedelta, what: str
+) -> tuple[float, str, pl.DataFrame]:
+    """Return the share of a span's instants that were not found [fraction], and the longest holes.
+
+    Args:
+        found: the instants that are there; strangers among them do not count.
+        span: half-open span, whose start is expected.
+        step: distance of two expected instants.
+        what: their name for the operator.
+    """
+    expected, at = grid_us(span, step), found.drop_nulls().to_physical().to_numpy()
+    if not expected.size:
+        return float("nan"), f"no {what} were to be expected, but rows are there", found.to_frame()
+    if np.array_equal(expected, at):
+        return 0.0, f"all {expected.size} {what} are there", pl.DataFrame()
+    missing = np.setdiff1d(expected, at)
+    holes = holes_of(instants(missing), step)
+    where = ", the longest hole {1} from {0:%Y-%m-%d %H:%M} UTC".format(*holes.row(0)) if missing.size else ""
+    return missing.size / expected.size, f"{missing.size} of {expected.size} {what} are missing{where}", holes
+
+
+def grid_us(span: tuple[datetime, datetime], step: timedelta) -> NDArray[np.int64]:
+    """Return the instants of a half-open span, its start first [us since 1970]."""
+    return np.arange(in_us(span[0]), in_us(span[1]), step // _MICROSECOND, dtype=np.int64)
+
+
+def instants(at_us: NDArray[np.int64]) -> pl.Series:
+    """Return stored instants as a series of instants."""
+    return pl.Series("at", at_us).cast(INSTANT)

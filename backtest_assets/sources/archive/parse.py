@@ -1,0 +1,305 @@
+"""Bytes of the archive's files and of REST answers to rows of raw tables; finding and unpacking them stays out.
+
+What is certain to be broken is refused here, with its place. What may be the market's own doing (a zero volume, a gap, a
+duplicate, a low above a high) is kept for the gates to judge.
+
+Source: the exchange's files as described in github.com/binance/binance-public-data; facts are pinned on real files by
+`backtest_assets_tests/sources/test_archive_real.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from backtest_assets.errors import SourceError
+from backtest_assets.sources.archive.columns import (
+    FUNDING,
+    KLINES,
+    LIQUIDATIONS,
+    METRICS,
+    REST_FUNDING,
+    REST_OPEN_INTEREST,
+)
+from backtest_assets.sources.archive.epochs import SLACK, US_PER_UNIT, epoch_unit, micros
+from backtest_assets.sources.archive.layout import ArchiveFile, cm_contract, contract_size_quote
+from backtest_assets.sources.archive.text import Sheet, read_json, read_text
+from backtest_assets.sources.base import Dataset
+from backtest_assets.sources.files.parse import SETTLEMENT_JITTER_S
+from backtest_assets.tables.contract import INSTANT
+
+PARSER_VERSION: Final = 1
+"""To be raised whenever the same bytes give other rows: part of every fingerprint."""
+
+SNAPSHOT_MIN: Final = 5
+"""Grid of open interest snapshots [min]."""
+
+SNAPSHOT_JITTER_S: Final = 60
+"""A snapshot stamped this much after its 5 minutes belongs to them [s]; readers wait 5 minutes for it anyway."""
+
+FUNDING_INTERVALS_H: Final = (1, 2, 4, 8)
+"""Hours between settlements that the exchange uses [h]."""
+
+_Columns = Mapping[str, pl.Expr]
+_HOUR_MS: Final = 3_600_000
+_DECADES: Final = (datetime(2017, 7, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))  # the exchange opened in 2017-07
+
+
+def parse_member(file: ArchiveFile, content: bytes, *, source: str) -> pl.DataFrame:
+    """Read the CSV member of an archive file.
+
+    Args:
+        file: what the file is about.
+        content: the member's bytes.
+        source: kind of source, for the rows' `source`.
+
+    Returns:
+        Every row in the dataset's raw table, in key order, duplicates kept; not clipped to the file's dates.
+
+    Raises:
+        SourceError: naming file, line and fix if the content is not what the exchange writes.
+    """
+    sheet, made = _read(file, content)
+    return _rows(file.dataset, sheet.frame, made, symbol=file.symbol, source=source)
+
+
+def parse_members(members: Sequence[tuple[ArchiveFile, bytes]], *, source: str) -> pl.DataFrame:
+    """Read the CSV members of several files of one dataset and symbol, for example the days of a month.
+
+    As `parse_member` of each, put together; but read as one text where they are alike: a month of daily files in a third of the time.
+
+    Args:
+        members: what each file is about, and its member's bytes.
+        source: kind of source, for the rows' `source`.
+
+    Returns:
+        Every row in the dataset's raw table, in key order, duplicates kept; not clipped to the files' dates.
+
+    Raises:
+        SourceError: as `parse_member` does, for the first file that is not what the exchange writes.
+    """
+    file = members[0][0]
+    joined = _join(members)
+    if joined is None:
+        frames = [parse_member(one, content, source=source) for one, content in members]
+        return pl.concat(frames).sort(file.dataset.table.key, maintain_order=True)
+    sheet, made = joined
+    return _rows(file.dataset, sheet.frame, made, symbol=file.symbol, source=source)
+
+
+def _join(members: Sequence[tuple[ArchiveFile, bytes]]) -> tuple[Sheet, _Columns] | None:
+    """Read members as one text; None if they are not alike or anything is wrong: read alone, each says what and where."""
+    files, contents = zip(*members, strict=True)
+    if any(not content.endswith(b"\n") for content in contents):
+        return None
+    head = b"" if contents[0][:1].isdigit() else contents[0].partition(b"\n")[0] + b"\n"
+    if any(not content.startswith(head) or (not head and not content[:1].isdigit()) for content in contents):
+        return None
+    bodies = [content[len(head) :] for content in contents]
+    whole = replace(files[0], start=min(file.start for file in files), end=max(file.end for file in files))
+    try:
+        sheet, made = _read(whole, head + b"".join(bodies))
+    except SourceError:
+        return None
+    # Joined, a time was held against the dates of all files; alone it would be against those of its own.
+    n_rows = [body.count(b"\n") for body in bodies]
+    at_us = sheet.frame.select_seq(made[whole.dataset.instant].to_physical()).to_series().to_numpy()
+    if sum(n_rows) != len(at_us):
+        return None
+    low = np.repeat([micros(file.start - SLACK) for file in files], n_rows)
+    high = np.repeat([micros(file.end + SLACK) for file in files], n_rows)
+    return (sheet, made) if bool(np.all((low <= at_us) & (at_us < high))) else None
+
+
+def _read(file: ArchiveFile, content: bytes) -> tuple[Sheet, _Columns]:
+    name = f"{file.stem}.csv"
+    match file.dataset:
+        case Dataset.UM_OHLCV | Dataset.SPOT_OHLCV:
+            if file.interval_min is None:
+                message = f"{name}: klines need their interval; make the file with monthly_file or daily_file"
+                raise SourceError(message)
+            sheet = read_text(content, KLINES, name=name)
+            return sheet, _klines(sheet, file.interval_min, file.start, file.end)
+        case Dataset.UM_FUNDING:
+            sheet = read_text(content, FUNDING, name=name)
+            return sheet, _settlements(sheet, file.start, file.end)
+        case Dataset.UM_OPEN_INTEREST:
+            # Where a ratio is not known, files write nothing or a quoted nothing.
+            sheet = read_text(content.replace(b'""', b""), METRICS, name=name)
+            return sheet, _metrics(sheet, file)
+        case Dataset.UM_LIQUIDATIONS:
+            sheet = read_text(content, LIQUIDATIONS, name=name)
+            return sheet, _liquidations(sheet, file)
+
+
+def parse_klines_json(dataset: Dataset, symbol: str, interval_min: int, content: bytes, *, source: str) -> pl.DataFrame:
+    """Read an answer of `/fapi/v1/klines` or `/api/v3/klines`; none is an answer too.
+
+    Args:
+        dataset: um or spot klines.
+        symbol: instrument.
+        interval_min: interval that was asked for [min].
+        content: the answer's bytes.
+        source: kind of source, for the rows' `source`.
+
+    Returns:
+        Every row in the raw table, in key order; the newest may not be closed yet.
+
+    Raises:
+        SourceError: naming row and fix if the answer is not what the exchange sends.
+    """
+    sheet = read_json(content, KLINES, name=f"{dataset.value} {symbol} REST answer")
+    if sheet.frame.is_empty():
+        return dataset.table.empty()
+    return _rows(dataset, sheet.frame, _klines(sheet, interval_min, *_DECADES), symbol=symbol, source=source)
+
+
+def parse_funding_json(symbol: str, content: bytes, *, source: str) -> pl.DataFrame:
+    """Read an answer of `/fapi/v1/fundingRate`, which does not say how many hours a rate covers.
+
+    A settlement covers the hours since the one before; the first takes the hours to the next. So ask for a few
+    settlements more than wanted, before the stretch.
+
+    Args:
+        symbol: instrument.
+        content: the answer's bytes.
+        source: kind of source, for the rows' `source`.
+
+    Returns:
+        Every row in `raw_um_funding`, in key order, duplicates kept.
+
+    Raises:
+        SourceError: naming row and fix if the answer is not what the exchange sends, holds a single settlement, or leaves
+            out settlements: hours other than `FUNDING_INTERVALS_H` between two.
+    """
+    dataset = Dataset.UM_FUNDING
+    sheet = read_json(content, REST_FUNDING, name=f"{dataset.value} {symbol} REST answer")
+    if sheet.frame.is_empty():
+        return dataset.table.empty()
+    sheet.check(_other_symbol(symbol))
+    made = _settlements(sheet, *_DECADES)
+    settled = _with_intervals(sheet.frame.with_columns(**made), sheet.name)
+    return _rows(dataset, settled, {}, symbol=symbol, source=source)
+
+
+def parse_open_interest_json(symbol: str, content: bytes, *, source: str) -> pl.DataFrame:
+    """Read an answer of `/futures/data/openInterestHist` at 5 minutes; it has no ratios, they are null.
+
+    Args:
+        symbol: instrument.
+        content: the answer's bytes.
+        source: kind of source, for the rows' `source`.
+
+    Returns:
+        Every row in `raw_um_open_interest`, in key order, duplicates kept.
+
+    Raises:
+        SourceError: naming row and fix if the answer is not what the exchange sends.
+    """
+    dataset = Dataset.UM_OPEN_INTEREST
+    sheet = read_json(content, REST_OPEN_INTEREST, name=f"{dataset.value} {symbol} REST answer")
+    if sheet.frame.is_empty():
+        return dataset.table.empty()
+    at = _instant("timestamp", epoch_unit(sheet, "timestamp", *_DECADES))
+    sheet.check(_other_symbol(symbol), _off_grid(at, "timestamp"))
+    lacking = {name: pl.lit(None, pl.Float64()) for name in METRICS.may_be_empty}
+    return _rows(dataset, sheet.frame, {"snapshot_at": _grid(at), **lacking}, symbol=symbol, source=source)
+
+
+def _klines(sheet: Sheet, interval_min: int, start: datetime, end: datetime) -> _Columns:
+    unit = epoch_unit(sheet, "open_time", start, end)
+    step = interval_min * 60_000_000 // US_PER_UNIT[unit]
+    opened, closed = pl.col("open_time"), pl.col("close_time")
+    length = f"{interval_min} minutes"
+    sheet.check(
+        (opened % step != 0, f"open_time {{open_time}} is not on the grid of {length}; fetch it again"),
+        (
+            closed - opened != step - 1,
+            f"close_time {{close_time}} is not open_time {{open_time}} + {length} - 1 {unit}; fetch it again",
+        ),
+    )
+    return {
+        "open_at": _instant("open_time", unit),
+        "close_at": _instant("close_time", unit),
+        "interval_min": pl.lit(interval_min, pl.Int64()),
+    }
+
+
+def _settlements(sheet: Sheet, start: datetime, end: datetime) -> _Columns:
+    at = _instant("calc_time", epoch_unit(sheet, "calc_time", start, end))
+    hour = at.dt.round("1h")
+    is_near = (at - hour).abs() <= pl.duration(seconds=SETTLEMENT_JITTER_S)
+    return {"received_at": at, "settled_at": pl.when(is_near).then(hour).otherwise(at)}
+
+
+def _with_intervals(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    # Whole milliseconds until the end: Polars divides by a scalar with a rounded reciprocal, 8 h come out as 7.999999999999999.
+    spacing = pl.col("settled_at").diff().dt.total_milliseconds().fill_null(strategy="backward", limit=1)
+    known_ms = [hours * _HOUR_MS for hours in FUNDING_INTERVALS_H]
+    spaced = rows.select(pl.col("settled_at").unique().sort()).with_columns(spacing.alias("spacing_ms"))
+    strange = spaced.filter(~pl.col("spacing_ms").is_in(known_ms).fill_null(value=False))
+    if not strange.is_empty():
+        at, found_ms = strange.row(0)
+        where = "alone" if found_ms is None else f"{found_ms / _HOUR_MS:g} h after the one before"
+        known = ", ".join(map(str, FUNDING_INTERVALS_H))
+        message = f"{name}: the settlement of {at:%Y-%m-%d %H:%M} lies {where}, known intervals are {known} h; ask for a longer stretch"
+        raise SourceError(message)
+    hours = (pl.col("spacing_ms") // _HOUR_MS).cast(pl.Float64()).alias("funding_interval_h")
+    return rows.join(spaced.select("settled_at", hours), on="settled_at", maintain_order="left")
+
+
+def _metrics(sheet: Sheet, file: ArchiveFile) -> _Columns:
+    at = pl.col("create_time").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC", strict=False)
+    sheet.check(
+        _other_symbol(file.symbol),
+        (at.is_null(), "create_time {create_time!r} is not YYYY-MM-DD HH:MM:SS; fetch it again"),
+        (
+            ~at.to_physical().is_between(micros(file.start - SLACK), micros(file.end + SLACK), closed="left"),
+            f"create_time {{create_time}} is not within a day of {file.start:%Y-%m-%d}; it is another file's, fetch it again",
+        ),
+        _off_grid(at, "create_time"),
+    )
+    return {"snapshot_at": _grid(at)}
+
+
+def _grid(at: pl.Expr) -> pl.Expr:
+    return at.dt.truncate(f"{SNAPSHOT_MIN}m")
+
+
+def _off_grid(at: pl.Expr, column: str) -> tuple[pl.Expr, str]:
+    late = f"is more than {SNAPSHOT_JITTER_S} s after its {SNAPSHOT_MIN} minutes; fetch it again"
+    late_us = at.to_physical() % (SNAPSHOT_MIN * 60_000_000)
+    return late_us > SNAPSHOT_JITTER_S * 1_000_000, f"{column} {{{column}}} {late}"
+
+
+def _liquidations(sheet: Sheet, file: ArchiveFile) -> _Columns:
+    unit = "ms" if sheet.frame.is_empty() else epoch_unit(sheet, "time", file.start, file.end)
+    contract = cm_contract(file.symbol)
+    size = contract_size_quote(contract)
+    return {
+        "liquidated_at": _instant("time", unit),
+        "ordinal": pl.int_range(pl.len(), dtype=pl.Int64()).over("time"),
+        "contract": pl.lit(contract, pl.String()),
+        "contract_size_quote": pl.lit(size, pl.Float64()),
+        "notional_quote": pl.col("filled_contracts") * size,
+    }
+
+
+def _other_symbol(symbol: str) -> tuple[pl.Expr, str]:
+    return pl.col("symbol") != symbol, f"symbol {{symbol}} is not {symbol}; it is another instrument's, fetch it again"
+
+
+def _instant(column: str, unit: str) -> pl.Expr:
+    return (pl.col(column) * US_PER_UNIT[unit]).cast(INSTANT)
+
+
+def _rows(dataset: Dataset, frame: pl.DataFrame, made: _Columns, *, symbol: str, source: str) -> pl.DataFrame:
+    """Take the table's columns: those made, symbol and source, and the rest as they were read."""
+    table = dataset.table
+    known = {**made, "symbol": pl.lit(symbol, pl.String()), "source": pl.lit(source, pl.String())}
+    rows = frame.select_seq(known.get(column.name, pl.col(column.name)).alias(column.name) for column in table.columns)
+    in_order = len(table.key) == len(("symbol", "instant")) and rows[dataset.instant].is_sorted()
+    return rows if in_order else rows.sort(table.key, maintain_order=True)
