@@ -13,6 +13,7 @@ import polars as pl
 from backtest_assets.domain.gate import Scalar, Severity, Verdict
 from backtest_assets.domain.limits import describe_limits
 from backtest_assets.gates.gate import Evidence, Gate, examples_of
+from backtest_assets.stages import Stage
 
 Measured: TypeAlias = tuple[float, str] | tuple[float, str, pl.DataFrame]
 """The number, what it is about, and rows that show it."""
@@ -180,5 +181,7 @@ def _of_empty(
 ) -> Verdict:
     if may_be_empty(evidence):
         return Verdict(name, 0, limit, unit, passed=True, detail="no rows, and none were to be expected")
-    detail = f"table {evidence.table.name} {evidence.partition} has no rows, so nothing could be measured; see what it was made from"
+    what = f"table {evidence.table.name} {evidence.partition} has no rows, so nothing could be measured"
+    fix = "ingest it from a source that has it, or choose a window without it"
+    detail = f"{what}; {fix if evidence.table.stage is Stage.RAW else 'see what it was made from'}"
     return Verdict(name, math.nan, limit, unit, passed=False, detail=detail)
