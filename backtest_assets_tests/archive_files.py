@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,14 @@ KLINES = (Dataset.UM_OHLCV, Dataset.SPOT_OHLCV)
 REQUIRED = (Dataset.UM_OHLCV, Dataset.UM_FUNDING, Dataset.SPOT_OHLCV)
 SPOT_IN_US = datetime(2025, 1, 1, tzinfo=UTC)
 MS = timedelta(milliseconds=1)
+Unit = Literal["ms", "us"]
+T = TypeVar("T")
+
+
+def there(found: T | None) -> T:
+    """What is known to be there: the monthly file of a dataset that has some, a listing, a number."""
+    assert found is not None
+    return found
 
 
 def zip_of(members, *, level=6):
@@ -66,7 +75,7 @@ def csv_of(frame: pl.DataFrame, *, header: str | None) -> bytes:
     return text if header is None else f"{header}\n".encode() + text
 
 
-def kline_csv(frame: pl.DataFrame, *, header: bool, unit: str) -> bytes:
+def kline_csv(frame: pl.DataFrame, *, header: bool, unit: Unit) -> bytes:
     """Raw kline rows as the archive's text, with epochs in `ms` or `us`."""
     one = MS if unit == "ms" else timedelta(microseconds=1)
     length = pl.duration(minutes=pl.col("interval_min"))
@@ -87,7 +96,7 @@ def kline_csv(frame: pl.DataFrame, *, header: bool, unit: str) -> bytes:
     return csv_of(columns, header=KLINE_HEADER if header else None)
 
 
-def kline_zip(file: ArchiveFile, frame: pl.DataFrame, *, header: bool | None = None, unit: str | None = None) -> bytes:
+def kline_zip(file: ArchiveFile, frame: pl.DataFrame, *, header: bool | None = None, unit: Unit | None = None) -> bytes:
     """Raw kline rows as a zip; header and unit are those the exchange gives that market and time, unless named."""
     is_spot = file.dataset is Dataset.SPOT_OHLCV
     header = not is_spot if header is None else header
@@ -238,13 +247,13 @@ def write_archive(
         The files written.
     """
     months = tuple(months)
-    written = []
+    written: list[ArchiveFile] = []
     for symbol in symbols:
         for dataset in datasets:
             for month in months:
                 whole = monthly_file(dataset, symbol, month, interval)
                 by_day = whole is None or (month in daily and dataset in KLINES)
-                files = daily_files(dataset, symbol, month, interval) if by_day else [whole]
+                files = daily_files(dataset, symbol, month, interval) if by_day else [there(whole)]
                 rows = made_rows(dataset, symbol, month, interval, seed=seed)
                 for file in files:
                     put(folder, file, archive_zip(file, rows), checksum=checksum)
@@ -304,9 +313,9 @@ def _klines(rng, dataset: Dataset, symbol: str, month: str, interval: str, *, se
 
 def _funding(rng, month: str, symbol: str) -> pl.DataFrame:  # noqa: ARG001  # one signature for all makers
     at = _instants(month, 8 * 60)
-    late_ms = pl.Series(rng.integers(0, 20, len(at)))
+    late_ms = rng.integers(0, 20, len(at))
     return pl.DataFrame({"settled_at": at}).with_columns(
-        received_at=pl.col("settled_at") + pl.duration(milliseconds=late_ms),
+        received_at=pl.col("settled_at") + pl.Series(1_000 * late_ms).cast(pl.Duration("us")),
         funding_rate=pl.Series(np.round(rng.normal(1e-4, 1e-4, len(at)), 8)),
         funding_interval_h=pl.lit(8.0),
     )
@@ -335,7 +344,7 @@ def _liquidations(rng, month: str, symbol: str) -> pl.DataFrame:
     contract = cm_contract(symbol)
     filled_contracts = rng.integers(1, 500, len(offsets_ms)).astype(float)
     return pl.DataFrame({"filled_contracts": filled_contracts}).with_columns(
-        liquidated_at=pl.lit(month_start(month)) + pl.duration(milliseconds=pl.Series(offsets_ms)),
+        liquidated_at=pl.lit(month_start(month)) + pl.Series(1_000 * offsets_ms).cast(pl.Duration("us")),
         ordinal=pl.lit(0),
         contract=pl.lit(contract),
         order_side=pl.Series(rng.choice(["BUY", "SELL"], len(offsets_ms))),

@@ -4,6 +4,7 @@ import json
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,64 +15,90 @@ from rich.table import Table as Grid
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.run import report_path
 from backtest_assets.cli.session import OUT, open_session, open_settings
-from backtest_assets.defs.driver import run_rows
-from backtest_assets.defs.guard import Guard, Judged, judgements
+from backtest_assets.defs.driver import Session, run_rows
+from backtest_assets.defs.guard import Guard, Judged, Refusal, judgements
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import window_partitions
-from backtest_assets.domain.market import Partition
+from backtest_assets.domain.clock import months_between, parse_day, utc
+from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import run_from_dict
-from backtest_assets.errors import RefusedError
+from backtest_assets.errors import RefusedError, UsageError
 from backtest_assets.lake.catalog import open_catalog, query
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
 _WIDE: Final = 10  # columns from which on a record is printed line by line
-_OPTIONAL: Final = frozenset(
-    {read.table for reads in READS.values() for read in reads if read.is_optional}
-    | {up.table for reads in READS.values() for read in reads if read.is_optional for up in READS[read.table]}
+
+
+def _needed(table: str) -> frozenset[str]:
+    """Return a table and everything that it cannot do without."""
+    return frozenset({table}).union(*(_needed(read.table) for read in READS[table] if not read.is_optional))
+
+
+_NEEDED: Final[frozenset[str]] = frozenset[str]().union(
+    *(_needed(table) for table in READS if TABLES[table].layer == "research")
 )
+"""Tables that a run cannot do without; a red verdict on another one is shown and does not count."""
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("run_id")
+@click.argument("run_id", required=False)
+@click.option("--symbols", help="Without a run: the symbols whose market partitions are shown.")
+@click.option("--start", help="Without a run: first day, YYYY-MM-DD.")
+@click.option("--end", help="Without a run: last day, YYYY-MM-DD.")
 @click.option("--json", "as_json", is_flag=True, help="Print every verdict as one JSON array.")
 @click.option("--all", "is_full", is_flag=True, help="List the green verdicts too.")
-def gates(run_id: str, *, as_json: bool, is_full: bool) -> None:
-    """Show the newest verdict of every gate on every partition of a run.
+def gates(
+    run_id: str | None, symbols: str | None, start: str | None, end: str | None, *, as_json: bool, is_full: bool
+) -> None:
+    """Show the newest verdict of every gate on every partition of a run, or of the market alone.
 
-    Ends with 1 if a strict gate is red on anything the run needs; what is optional (spot) is listed and does not count.
+    Ends with 1 if a strict gate is red on anything a run needs; what is optional (spot) is listed and does not count.
     """
-    partition = Partition.of_run(run_id)
     with open_session() as session:
-        if session.lake.current("research_run", partition) is None:
-            message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
-            raise RefusedError(message)
-        frozen = run_rows(session, "research_run", run_id)
-        run = run_from_dict(
-            {name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()}
-        )
-        look = Guard(session.instance, session.lake).inspect
-        judged = {
-            table: judgements(
-                session.instance, table, window_partitions(run) if TABLES[table].layer == "market" else [partition]
-            )
-            for table in READS
-        }
-        closed = [
-            refusal
-            for table in judged
-            if TABLES[table].layer == "research" and any(row.dagster_run_id for row in judged[table])
-            for refusal in look(table, [partition]).refused
-        ]
-    rows = [row for table in judged.values() if any(row.dagster_run_id for row in table) for row in table]
+        if run_id is not None:
+            rows, closed = _of_run(session, run_id)
+        elif symbols and start and end:
+            rows, closed = _of_market(session, _partitions(symbols, start, end)), []
+        else:
+            message = "name a run, or give --symbols, --start and --end for the market"
+            raise UsageError(message)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         _say_judgements(rows, is_full=is_full)
         for refusal in closed:
             OUT.print(f"[red]closed[/] {escape(str(refusal))}", soft_wrap=True, highlight=False)
-    if closed or any(not row.passed and row.severity == "ERROR" and row.table not in _OPTIONAL for row in rows):
+    if closed or any(not row.passed and row.severity == "ERROR" and row.table in _NEEDED for row in rows):
         raise SystemExit(RefusedError.exit_code)
+
+
+def _partitions(symbols: str, start: str, end: str) -> list[Partition]:
+    months = months_between(utc(parse_day("start", start)), utc(parse_day("end", end)) + timedelta(days=1))
+    return [Partition.of_month(symbol, month) for symbol in parse_symbols(symbols) for month in months]
+
+
+def _of_market(session: Session, partitions: Sequence[Partition]) -> list[Judged]:
+    """Return the verdicts of the market tables that were ever made for these partitions."""
+    judged = (judgements(session.instance, table, partitions) for table in READS if TABLES[table].layer == "market")
+    return [row for table in judged if any(row.dagster_run_id for row in table) for row in table]
+
+
+def _of_run(session: Session, run_id: str) -> tuple[list[Judged], list[Refusal]]:
+    """Return the verdicts of a run and of its window, and what of the run may not be read."""
+    partition = Partition.of_run(run_id)
+    if session.lake.current("research_run", partition) is None:
+        message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
+        raise RefusedError(message)
+    frozen = run_rows(session, "research_run", run_id)
+    run = run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
+    look = Guard(session.instance, session.lake).inspect
+    judged = {
+        table: judgements(session.instance, table, [partition]) for table in READS if TABLES[table].layer == "research"
+    }
+    made = {table: rows for table, rows in judged.items() if any(row.dagster_run_id for row in rows)}
+    closed = [refusal for table in made for refusal in look(table, [partition]).refused]
+    return [*_of_market(session, window_partitions(run)), *(row for rows in made.values() for row in rows)], closed
 
 
 @click.command(context_settings=CONTEXT)
@@ -138,7 +165,7 @@ def _word(row: Judged) -> str:
         return "[green]pass[/]"
     if row.severity != "ERROR":
         return "[yellow]remark[/]"
-    return "[red]FAIL (optional input)[/]" if row.table in _OPTIONAL else "[red]FAIL[/]"
+    return "[red]FAIL (optional input)[/]" if row.table not in _NEEDED else "[red]FAIL[/]"
 
 
 def _by_table(rows: Sequence[Judged]) -> dict[str, list[Judged]]:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from backtest_assets_tests.cli.terminal import call, call_program
-from backtest_assets_tests.world import funding, klines, put, write_klines, write_market
+from backtest_assets_tests.world import break_month, funding, klines, put, write_klines, write_market
 
 
 def run_flags(source: Path, /, **changes: str) -> list[str]:
@@ -142,6 +142,26 @@ def test_a_hole_of_two_days_is_kept_raw_and_refused_as_bars(root: Path, source: 
     assert not (root / "lake" / "bars_um" / "symbol=AAAUSDT" / "month=2024-02" / "current.json").exists()
     holes = "select sum(n_instants)::bigint as n from coverage where dataset = 'raw_um_ohlcv' and state = 'outage'"
     assert [{"n": 192}] == json.loads(call(root, "sql", holes, "--json"))
+
+
+def test_gates_of_the_market_show_what_is_red_and_count_only_what_runs_need(root: Path, source: Path):
+    whole = ("--symbols", "AAAUSDT,BBBUSDT", "--start", "2024-01-01", "--end", "2024-03-31")
+    write_klines(source, "AAAUSDT", break_month(klines(0), "2024-02"))
+    call(root, "backfill", *run_flags(source)[2:], code=1)
+    rows = json.loads(call(root, "gates", *whole, "--json", code=1))
+    red = {
+        (row["table"], row["partition"], row["gate"])
+        for row in rows
+        if not row["passed"] and row["severity"] == "ERROR"
+    }
+    assert ("raw_um_ohlcv", "2024-02|AAAUSDT", "ohlc_sane") in red
+    assert {"2024-02|AAAUSDT"} == {partition for _, partition, _ in red}
+    spot = source / "spot" / "klines" / "15m" / "AAAUSDT.parquet"
+    write_klines(source, "AAAUSDT", klines(0))
+    put(spot, break_month(klines(0), "2024-02"))
+    call(root, "backfill", *run_flags(source)[2:], code=1)
+    assert "raw_spot_ohlcv" in call(root, "gates", *whole)
+    assert "name a run" in call(root, "gates", code=2)
 
 
 def test_missing_settlements_are_refused(root: Path, source: Path):

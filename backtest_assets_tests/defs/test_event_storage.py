@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -74,7 +75,7 @@ def run_range(
     return dg.materialize([thing(body)], instance=instance, tags=RANGE, raise_on_error=False)
 
 
-def index_rows(instance: dg.DagsterInstance, query: str) -> list[tuple[object, ...]]:
+def index_rows(instance: dg.DagsterInstance, query: str) -> list[tuple[Any, ...]]:
     storage = instance.event_log_storage
     assert isinstance(storage, PooledSqliteEventLogStorage)
     with closing(sqlite3.connect(storage.path_for_shard("index"))) as connection:
@@ -110,7 +111,7 @@ def test_planned_rows_do_not_repeat_all_partitions(instance: dg.DagsterInstance)
     def looking(context: dg.AssetExecutionContext) -> Iterator[object]:
         del context
         planned = "select length(evaluation_event) from asset_check_executions where execution_status = 'PLANNED'"
-        seen.extend(int(str(n)) for (n,) in index_rows(instance, planned))
+        seen.extend(n for (n,) in index_rows(instance, planned))
         yield dg.MaterializeResult()
         yield dg.AssetCheckResult(check_name="gate", passed=True)
 
@@ -131,6 +132,7 @@ def test_dagsters_own_queries_see_the_batch(instance: dg.DagsterInstance):
 def test_a_process_killed_while_events_wait_leaves_a_readable_log_without_the_verdicts(tmp_path: Path):
     code = f"""
 from pathlib import Path
+from typing import Any
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.settings import Settings
 from backtest_assets_tests.defs.test_event_storage import killed, run_range

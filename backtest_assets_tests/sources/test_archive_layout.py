@@ -11,6 +11,7 @@ from backtest_assets.sources.archive.layout import (
     stretch_of,
 )
 from backtest_assets.sources.base import Dataset
+from backtest_assets_tests.archive_files import there
 
 DAY = date(2024, 2, 29)
 KEYS = {
@@ -63,7 +64,7 @@ def test_a_name_tells_its_dates_back(dataset):
     ],
 )
 def test_other_names_tell_nothing(name):
-    assert stretch_of(name, daily_file(Dataset.UM_OHLCV, "BTCUSDT", DAY)) is None
+    assert stretch_of(name, there(daily_file(Dataset.UM_OHLCV, "BTCUSDT", DAY))) is None
 
 
 @pytest.mark.parametrize("symbol", ["../etc", "btcusdt", "BTC/USDT", "", "BTCUSDT\n", "A" * 21])

@@ -13,6 +13,7 @@ from backtest_assets.sources.archive.parse import parse_member
 from backtest_assets.sources.archive.source import ArchiveSource
 from backtest_assets.sources.archive.unzip import read_member
 from backtest_assets.sources.base import Dataset, Slice
+from backtest_assets_tests.archive_files import there
 
 REAL = Path(__file__).parents[3] / "shared/data/archive"
 pytestmark = pytest.mark.skipif(
@@ -29,17 +30,21 @@ SPOT_DAYS = {
 }
 
 
+def real_file(file):
+    return there(find_file(REAL, there(file)))
+
+
 def funding(symbol):
     """All settlements of a symbol, from every month there is."""
     months = sorted(path.stem[-7:] for path in (REAL / f"data/futures/um/monthly/fundingRate/{symbol}").iterdir())
-    files = [find_file(REAL, monthly_file(Dataset.UM_FUNDING, symbol, month)) for month in months]
+    files = [real_file(monthly_file(Dataset.UM_FUNDING, symbol, month)) for month in months]
     return len(months), pl.concat(file.rows(source="test") for file in files)
 
 
 @pytest.mark.parametrize("day", SPOT_DAYS)
 def test_spot_days_are_whole_and_in_milliseconds_until_2025(day):
     first, last, one = SPOT_DAYS[day]
-    found = find_file(REAL, daily_file(Dataset.SPOT_OHLCV, "BTCUSDT", day, "1m"))
+    found = real_file(daily_file(Dataset.SPOT_OHLCV, "BTCUSDT", day, "1m"))
     rows = found.rows(source="test")
     assert [utc(day) + n * MINUTE for n in range(1440)] == rows["open_at"].to_list()
     assert {MINUTE - one} == set((rows["close_at"] - rows["open_at"]).to_list())
@@ -49,11 +54,11 @@ def test_spot_days_are_whole_and_in_milliseconds_until_2025(day):
     per_base = (
         rows.filter(pl.col("volume_base") > 0)["volume_quote"] / rows.filter(pl.col("volume_base") > 0)["volume_base"]
     )
-    assert per_base.is_between(0.999 * rows["low"].min(), 1.001 * rows["high"].max()).all()
+    assert per_base.is_between(0.999 * min(rows["low"]), 1.001 * max(rows["high"])).all()
 
 
 def test_the_last_trade_count_and_taker_volumes_stand_in_their_own_columns():
-    rows = find_file(REAL, daily_file(Dataset.SPOT_OHLCV, "BTCUSDT", date(2025, 5, 24), "1m")).rows(source="test")
+    rows = real_file(daily_file(Dataset.SPOT_OHLCV, "BTCUSDT", date(2025, 5, 24), "1m")).rows(source="test")
     columns = ("volume_base", "volume_quote", "n_trades", "taker_buy_base", "taker_buy_quote")
     assert (40.07053, 4297876.9120255, 7466, 13.97987, 1499290.738622) == rows.select(columns).row(0)
 
@@ -124,4 +129,4 @@ def test_the_folder_is_a_source():
     assert 3 * 1440 == given.frame.height
     assert [1, 2, 3, 4] == [origin.start.day for origin in given.origins]
     assert [True, True, True, False] == [origin.sha256 is not None for origin in given.origins]
-    assert "dd579c62368ded93d3f01a19045" == given.origins[0].sha256[:27]
+    assert "dd579c62368ded93d3f01a19045" == there(given.origins[0].sha256)[:27]

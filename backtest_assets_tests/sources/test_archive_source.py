@@ -23,6 +23,7 @@ from backtest_assets_tests.archive_files import (
     metrics_zip,
     put,
     put_csv,
+    there,
     write_archive,
 )
 
@@ -30,7 +31,7 @@ MONTH = "2024-02"
 START, END = datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-UM = monthly_file(Dataset.UM_OHLCV, "BTCUSDT", MONTH)
+UM = there(monthly_file(Dataset.UM_OHLCV, "BTCUSDT", MONTH))
 ROWS = {dataset: made_rows(dataset, "BTCUSDT", MONTH) for dataset in Dataset}
 DAYS = daily_files(Dataset.UM_OHLCV, "BTCUSDT", MONTH)
 
@@ -64,7 +65,7 @@ def test_a_month_comes_back_whole_with_what_it_came_from(archive, dataset):
     given = fetched(archive, dataset)
     assert_frame_equal(ROWS[dataset], given.frame)
     assert (START, END) == (given.origins[0].start, given.origins[-1].end)
-    assert all(len(origin.sha256) == 64 and not origin.name.startswith("/") for origin in given.origins)
+    assert all(len(there(origin.sha256)) == 64 and not origin.name.startswith("/") for origin in given.origins)
     n_files = 29 if dataset in {Dataset.UM_OPEN_INTEREST, Dataset.UM_LIQUIDATIONS} else 1
     assert n_files == len(given.origins)
 
@@ -119,7 +120,7 @@ def test_where_month_and_day_differ_the_month_holds(tmp_path):
 
 
 def test_the_first_snapshot_of_a_month_lies_in_the_file_of_the_day_before(tmp_path):
-    file = daily_file(Dataset.UM_OPEN_INTEREST, "BTCUSDT", date(2024, 1, 31))
+    file = there(daily_file(Dataset.UM_OPEN_INTEREST, "BTCUSDT", date(2024, 1, 31)))
     last = ROWS[Dataset.UM_OPEN_INTEREST].head(1)
     put(tmp_path, UM, kline_zip(UM, ROWS[Dataset.UM_OHLCV]))
     put(tmp_path, file, metrics_zip(file, last))
@@ -129,7 +130,7 @@ def test_the_first_snapshot_of_a_month_lies_in_the_file_of_the_day_before(tmp_pa
 
 
 def test_a_bare_member_is_as_good_as_its_zip(tmp_path):
-    file = monthly_file(Dataset.UM_FUNDING, "BTCUSDT", MONTH)
+    file = there(monthly_file(Dataset.UM_FUNDING, "BTCUSDT", MONTH))
     put_csv(tmp_path, file, funding_csv(ROWS[Dataset.UM_FUNDING]))
     given = fetched(tmp_path, Dataset.UM_FUNDING)
     assert_frame_equal(ROWS[Dataset.UM_FUNDING], given.frame)
@@ -191,7 +192,7 @@ def test_the_span_is_told_by_the_names(archive):
     source = ArchiveSource(str(archive))
     last = END - timedelta(microseconds=1)
     assert {(START, last)} == {source.span(dataset, "BTCUSDT") for dataset in Dataset}
-    late = daily_file(Dataset.UM_OHLCV, "BTCUSDT", date(2024, 3, 5))
+    late = there(daily_file(Dataset.UM_OHLCV, "BTCUSDT", date(2024, 3, 5)))
     put(archive, late, b"not read")
     assert (START, last + 5 * DAY) == source.span(Dataset.UM_OHLCV, "BTCUSDT")
     write_archive(archive, ["ETHUSDT"], [MONTH], datasets=[Dataset.UM_FUNDING])

@@ -14,9 +14,9 @@ from backtest_assets.sources.archive import unzip
 from backtest_assets.sources.archive.layout import daily_file
 from backtest_assets.sources.archive.unzip import ChecksumError, read_member, verify_checksum
 from backtest_assets.sources.base import Dataset
-from backtest_assets_tests.archive_files import checksum_text, member_zip, zip_of
+from backtest_assets_tests.archive_files import checksum_text, member_zip, there, zip_of
 
-FILE = daily_file(Dataset.UM_OHLCV, "BTCUSDT", date(2024, 1, 2))
+FILE = there(daily_file(Dataset.UM_OHLCV, "BTCUSDT", date(2024, 1, 2)))
 NAME, MEMBER = FILE.name, f"{FILE.stem}.csv"
 CSV = "".join(f"{number},{number * 7919 % 1009}\n" for number in range(2_000)).encode()
 ZIP = member_zip(FILE, CSV)

@@ -12,6 +12,7 @@ from backtest_assets.domain.clock import month_start
 from backtest_assets.lake.parquet import parquet_bytes
 from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice
 from backtest_assets.sources.merge import merge_delivery, origins_from_text, origins_to_text
+from backtest_assets_tests.archive_files import there
 from backtest_assets_tests.scenario import MONTH, raw_funding, raw_klines
 
 START = month_start(MONTH)
@@ -35,7 +36,7 @@ def lay(parts, kept=None):
     for wanted, delivery in parts:
         merged = merge_delivery(kept, origins, delivery, wanted)
         kept, origins = merged.frame, merged.origins
-    return kept, origins
+    return there(kept), origins
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])

@@ -27,18 +27,19 @@ from backtest_assets_tests.archive_files import (
     liquidation_csv,
     made_rows,
     metrics_csv,
+    there,
 )
 
 MONTH = "2024-01"
-UM = monthly_file(Dataset.UM_OHLCV, "BTCUSDT", MONTH)
-FUNDING = monthly_file(Dataset.UM_FUNDING, "BTCUSDT", MONTH)
-METRICS = daily_file(Dataset.UM_OPEN_INTEREST, "BTCUSDT", date(2024, 1, 2))
-LIQUIDATIONS = daily_file(Dataset.UM_LIQUIDATIONS, "BTCUSDT", date(2024, 1, 2))
+UM = there(monthly_file(Dataset.UM_OHLCV, "BTCUSDT", MONTH))
+FUNDING = there(monthly_file(Dataset.UM_FUNDING, "BTCUSDT", MONTH))
+METRICS = there(daily_file(Dataset.UM_OPEN_INTEREST, "BTCUSDT", date(2024, 1, 2)))
+LIQUIDATIONS = there(daily_file(Dataset.UM_LIQUIDATIONS, "BTCUSDT", date(2024, 1, 2)))
 START_MS = 1_704_067_200_000
 QUARTER_MS = 900_000
 
 
-def line(n=0, *, start=START_MS, unit=1, **cells: object):
+def line(n=0, *, start=START_MS, unit=1, **cells: object) -> str:
     """The n-th kline of 2024 as the archive writes it; `unit` is 1 for ms and 1000 for us."""
     opened = (start + n * QUARTER_MS) * unit
     values = {
@@ -100,15 +101,15 @@ def test_what_is_written_in_either_unit_with_or_without_header_is_read_back(cut,
     start, count, _ = cut
     month = data.draw(st.sampled_from(["2020-02", "2024-12", "2025-01"]))
     dataset = data.draw(st.sampled_from([Dataset.UM_OHLCV, Dataset.SPOT_OHLCV]))
-    file = monthly_file(dataset, "ETHUSDT", month, interval)
+    file = there(monthly_file(dataset, "ETHUSDT", month, interval))
     prices = data.draw(st.lists(st.floats(1e-9, 1e9), min_size=count, max_size=count))
-    at = pl.lit(file.start) + timedelta(minutes=file.interval_min) * (start % 2_000 + pl.int_range(count))
+    at = pl.lit(file.start) + timedelta(minutes=INTERVALS[interval]) * (start % 2_000 + pl.int_range(count))
     one = timedelta(milliseconds=1) if unit == "ms" else timedelta(microseconds=1)
     rows = dataset.table.conform(
         pl.DataFrame({"open": prices}).with_columns(
             symbol=pl.lit("ETHUSDT"),
             open_at=at,
-            interval_min=pl.lit(file.interval_min),
+            interval_min=pl.lit(INTERVALS[interval]),
             high=pl.col("open") * 1.1,
             low=pl.col("open") / 1.1,
             close=pl.col("open").reverse(),
@@ -117,7 +118,7 @@ def test_what_is_written_in_either_unit_with_or_without_header_is_read_back(cut,
             n_trades=pl.int_range(count),
             taker_buy_base=pl.col("open") / 6,
             taker_buy_quote=pl.lit(0.0),
-            close_at=at + timedelta(minutes=file.interval_min) - one,
+            close_at=at + timedelta(minutes=INTERVALS[interval]) - one,
             unused=pl.lit(0.0),
             source=pl.lit("test"),
         )
@@ -137,7 +138,7 @@ def test_a_made_month_of_any_dataset_is_read_back(dataset):
     }.get(dataset, lambda frame: kline_csv(frame, header=True, unit="ms"))
     file = monthly_file(dataset, "BTCUSDT", MONTH)
     if file is None:
-        day = daily_file(dataset, "BTCUSDT", date(2024, 1, 2))
+        day = there(daily_file(dataset, "BTCUSDT", date(2024, 1, 2)))
         file = ArchiveFile(day.key, dataset, "BTCUSDT", None, month_start(MONTH), month_start("2024-02"))
     assert_frame_equal(rows, parse_member(file, write(rows), source="test"), check_exact=True)
 
@@ -285,7 +286,7 @@ def test_a_liquidation_is_worth_its_contracts_and_equal_ones_are_counted():
             "ordinal", "order_side", "filled_contracts", "notional_quote"
         ).rows()
         assert {("BTCUSD_PERP", 100.0)} == set(rows.select("contract", "contract_size_quote").rows())
-    small = daily_file(Dataset.UM_LIQUIDATIONS, "SOLUSDT", date(2024, 1, 2))
+    small = there(daily_file(Dataset.UM_LIQUIDATIONS, "SOLUSDT", date(2024, 1, 2)))
     assert [70.0] == parsed(order, file=small)["notional_quote"].to_list()
 
 
@@ -294,9 +295,9 @@ def test_a_day_without_liquidations_is_an_empty_day():
     assert_frame_equal(Dataset.UM_LIQUIDATIONS.table.empty(), rows)
 
 
-def rest_kline(n=0, **cells: object):
+def rest_kline(n=0, *, start=START_MS, **cells: object):
     """A kline as the REST interface sends it: prices are texts, times and counts numbers."""
-    return [json.loads(cell) if cell.isdigit() else cell for cell in line(n, **cells).split(",")]
+    return [json.loads(cell) if cell.isdigit() else cell for cell in line(n, start=start, unit=1, **cells).split(",")]
 
 
 def test_rest_klines_are_the_archives_klines():

@@ -10,11 +10,13 @@ from backtest_assets.sources.archive.unzip import read_member
 from backtest_assets.sources.base import Dataset
 from backtest_assets_tests.archive_files import (
     LIQUIDATION_HEADER,
+    Unit,
     archive_zip,
     daily_files,
     kline_csv,
     made_rows,
     monthly_file,
+    there,
 )
 
 MONTH = "2024-02"
@@ -23,12 +25,12 @@ DAYS = daily_files(Dataset.UM_OHLCV, "BTCUSDT", MONTH)
 
 
 def members(dataset):
-    files = daily_files(dataset, "BTCUSDT", MONTH) or [monthly_file(dataset, "BTCUSDT", MONTH)]
+    files = daily_files(dataset, "BTCUSDT", MONTH) or [there(monthly_file(dataset, "BTCUSDT", MONTH))]
     rows = made_rows(dataset, "BTCUSDT", MONTH)
     return [(file, read_member(archive_zip(file, rows), name=file.name)) for file in files]
 
 
-def klines(file, *, header=True, unit="ms", shift=timedelta(0)):
+def klines(file, *, header=True, unit: Unit = "ms", shift=timedelta(0)):
     inside = ROWS.filter(pl.col("open_at").is_between(file.start, file.end, closed="left"))
     return file, kline_csv(inside.with_columns(pl.col("open_at") + shift), header=header, unit=unit)
 

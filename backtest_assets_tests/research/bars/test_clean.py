@@ -1,5 +1,6 @@
 import math
 from datetime import date, datetime, timedelta
+from typing import Any
 from zipfile import ZipFile
 
 import polars as pl
@@ -31,6 +32,7 @@ VALUES = [
 ]  # fmt: skip
 RAW = klines(without=range(100, 200))
 FINE = {1: klines(1), 5: klines(5)}
+OF_LENGTH = FINE | {15: klines(15)}
 
 
 def clean(raw=RAW, *, symbol=SYMBOL, month=MONTH, as_of=LATER, listing=None):
@@ -110,9 +112,9 @@ def test_a_bar_of_minutes_is_worked_out_on_paper():
     assert 1 == clean(raw, as_of=at(1)).height
 
 
-def by_hand(raw: pl.DataFrame, n_bars: int) -> list[dict[str, object]]:
+def by_hand(raw: pl.DataFrame, n_bars: int) -> list[dict[str, Any]]:
     minutes = raw["interval_min"][0] if raw.height else 15
-    buckets: dict[datetime, list[dict[str, object]]] = {}
+    buckets: dict[datetime, list[dict[str, Any]]] = {}
     for row in sorted(raw.iter_rows(named=True), key=lambda row: row["open_at"]):
         buckets.setdefault(START + (row["open_at"] - START) // BAR * BAR, []).append(row)
     rows = []
@@ -145,7 +147,7 @@ def by_hand(raw: pl.DataFrame, n_bars: int) -> list[dict[str, object]]:
 def test_bars_agree_with_plain_python_for_any_holes_and_any_order(minutes, lost, priceless, uncounted, seed):
     number = pl.int_range(pl.len())
     raw = (
-        (FINE.get(minutes) if minutes < 15 else klines(15))
+        OF_LENGTH[minutes]
         .head(300)
         .with_columns(
             pl.when(~number.is_in(list(priceless))).then("low").alias("low"),
