@@ -13,6 +13,7 @@ from backtest_assets.research.blueprints.compile import compile_blueprints
 from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.study import score_hypotheses
@@ -76,7 +77,7 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
     frames["features"] = build_features(frames["bars_um"], BARS_SPOT.empty(), frames["settlements_um"])
     frames["market_context"] = build_context(frames["features"])
     bars, funding = frames["bars_um"], frames["settlements_um"]
-    frames["event_candidates"] = events = detect_events(bars, frames["features"], funding, run=run)
+    frames["event_candidates"] = events = detect_events(MarketView(bars, frames["features"], funding), run=run)
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
     frames["hypotheses"] = score_hypotheses(frames["event_outcomes"], events, frames["market_context"], bars, run=run)

@@ -61,6 +61,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     "event_candidates": (
         Read("research_run"), Read("bars_um"), Read("features"), Read("settlements_um"), Read("universe"),
     ),
+    "event_families": (Read("research_run"), Read("features"), Read("event_candidates")),
     "event_controls": (Read("research_run"), Read("bars_um"), Read("features"), Read("event_candidates")),
     "event_outcomes": (
         Read("research_run"), Read("walkforward_splits"),

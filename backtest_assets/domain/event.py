@@ -4,11 +4,40 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """Built event families, in the fixed order of rule R9."""
+    """Event families, in the fixed order of rule R9, then the four of a funding episode."""
 
     VOL_SHOCK_RELAXATION = "vol_shock_relaxation"
+    LIQUIDITY_REFILL_LAG_WINDOW = "liquidity_refill_lag_window"
+    LIQUIDITY_ABSENCE_WINDOW = "liquidity_absence_window"
+    VOL_AFTERSHOCK_WINDOW = "vol_aftershock_window"
+    DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW = "directional_exhaustion_after_forced_flow"
+    CROSS_VENUE_DESYNC = "cross_venue_desync"
+    LIQUIDITY_VACUUM = "liquidity_vacuum"
     FUNDING_EXTREME_REVERSAL_WINDOW = "funding_extreme_reversal_window"
     RANGE_COMPRESSION_BREAKOUT_WINDOW = "range_compression_breakout_window"
+    FUNDING_EXTREME_ONSET = "funding_extreme_onset"
+    FUNDING_ACCELERATION = "funding_acceleration"
+    FUNDING_PERSISTENCE_WINDOW = "funding_persistence_window"
+    FUNDING_NORMALIZATION = "funding_normalization"
+
+    @property
+    def is_sided(self) -> bool:
+        """Whether its events carry a side of +1 or -1; the others carry 0."""
+        return self in _SIDED
+
+
+_SIDED = frozenset(
+    {
+        EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW,
+        EventType.CROSS_VENUE_DESYNC,
+        EventType.FUNDING_EXTREME_REVERSAL_WINDOW,
+        EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+        EventType.FUNDING_EXTREME_ONSET,
+        EventType.FUNDING_ACCELERATION,
+        EventType.FUNDING_PERSISTENCE_WINDOW,
+        EventType.FUNDING_NORMALIZATION,
+    }
+)
 
 
 class SideRule(StrEnum):

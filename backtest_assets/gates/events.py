@@ -11,8 +11,10 @@ from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.research.events.definition import LEAST_QUALITY, THRESHOLD_BARS, THRESHOLD_LEAST, Status
-from backtest_assets.research.events.detect import DEFINITIONS, detect_events
+from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
+from backtest_assets.research.events.registry import FAMILIES
+from backtest_assets.research.events.view import MarketView
 
 FEW_EVENTS: Final = 50
 """Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
@@ -44,7 +46,7 @@ def _wrong_ids(evidence: Evidence) -> pl.DataFrame:
 def _is_content_id(row: dict[str, object]) -> bool:
     if row["event_type"] is None or row["variant"] is None or not isinstance(row["onset_us"], int):
         return False
-    params = DEFINITIONS[EventType(str(row["event_type"]))].at(Variant(str(row["variant"])))
+    params = FAMILIES[EventType(str(row["event_type"]))].definition.at(Variant(str(row["variant"])))
     shown = (row["event_id"], row["definition_version"], row["parameter_digest"])
     return shown == (params.event_id(str(row["symbol"]), row["onset_us"]), params.version, params.digest)
 
@@ -111,7 +113,7 @@ def _miscounted(evidence: Evidence) -> pl.DataFrame:
     # volatility shocks counted anew with Polars' own rolling quantile; the frame must hold exactly these onsets
     if EventType.VOL_SHOCK_RELAXATION not in evidence.settings.event_types:
         return evidence.frame.clear().select("symbol", "onset_at")
-    definition = DEFINITIONS[EventType.VOL_SHOCK_RELAXATION]
+    definition = FAMILIES[EventType.VOL_SHOCK_RELAXATION].definition
     ratio = pl.col("rv_ratio_288")
     threshold = ratio.rolling_quantile(
         1.0 - definition.rate, "linear", window_size=THRESHOLD_BARS, min_samples=THRESHOLD_LEAST
@@ -133,7 +135,7 @@ def _crowded(evidence: Evidence) -> pl.DataFrame:
     rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).sort("known_at")
     previous_known = pl.col("known_at").shift(1).over(_FAMILY_OF)
     previous_exit = pl.col("exit_at").shift(1).over(_FAMILY_OF)
-    shock = DEFINITIONS[EventType.VOL_SHOCK_RELAXATION]
+    shock = FAMILIES[EventType.VOL_SHOCK_RELAXATION].definition
     rest = pl.when(pl.col("event_type") == shock.event_type.value).then(12 * BAR).otherwise(0 * BAR)
     spaced = previous_known.is_null() | (pl.col("known_at") >= previous_exit + rest)
     return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
@@ -166,9 +168,9 @@ def _changed_past(evidence: Evidence) -> pl.DataFrame:
     found: list[pl.DataFrame] = []
     for cut in cuts(bars["known_at"]):
         detected = detect_events(
-            bars.filter(known <= cut),
-            features.filter(known <= cut),
-            funding.filter(pl.col("settled_at") <= cut),
+            MarketView(
+                bars.filter(known <= cut), features.filter(known <= cut), funding.filter(pl.col("settled_at") <= cut)
+            ),
             run=evidence.settings,
         )
         again = drop_ineligible(detected, evidence.inputs["universe"].filter(known <= cut))
@@ -238,4 +240,63 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
     ),
 )
 
-__all__ = ["GATES_EVENT_CANDIDATES", "GATES_EVENT_CONTROLS"]
+
+def _unjudged(evidence: Evidence) -> pl.DataFrame:
+    run = evidence.settings
+    asked = pl.DataFrame({"event_type": [family.value for family in run.event_types]}).join(
+        pl.DataFrame({"symbol": run.symbol_list}), how="cross"
+    )
+    key, rows = ("event_type", "symbol"), evidence.frame.select("event_type", "symbol")
+    return pl.concat([asked.join(rows, on=key, how="anti"), rows.join(asked, on=key, how="anti")])
+
+
+def _fates_lost(evidence: Evidence) -> pl.DataFrame:
+    # counted again row by row, and every candidate must have exactly one fate
+    fates = ("accepted", "cooldown", "low_quality", "outside_window", "not_in_universe")
+    again: dict[tuple[str, str, str], int] = {}
+    for family, symbol, status in (
+        evidence.inputs["event_candidates"].filter(_CENTRE).select("event_type", "symbol", "status").iter_rows()
+    ):
+        again[family, symbol, status] = again.get((family, symbol, status), 0) + 1
+    wrong = [
+        row["n_candidates"] != sum(row[f"n_{fate}"] for fate in fates)
+        or any(row[f"n_{fate}"] != again.get((row["event_type"], row["symbol"], fate), 0) for fate in fates)
+        for row in evidence.frame.iter_rows(named=True)
+    ]
+    return evidence.frame.filter(pl.Series(wrong, dtype=pl.Boolean)).select("event_type", "symbol", "n_candidates")
+
+
+def _not_run(evidence: Evidence) -> tuple[float, str]:
+    out = evidence.frame.filter(pl.col("status") == "NOT_RUN")
+    listed = "; ".join(
+        f"{family} on {symbol}: {reason}"
+        for family, symbol, reason in out.select("event_type", "symbol", "reason").iter_rows()
+    )
+    return out.height, f"not run: {listed or 'none'}; families and symbols"
+
+
+GATES_EVENT_FAMILIES: Final[tuple[Gate, ...]] = (
+    rows_gate(
+        "every_family_told",
+        "Every family and symbol of the run has exactly one row.",
+        _unjudged,
+        fix="rebuild event_families",
+    ),
+    rows_gate(
+        "fates_add_up",
+        "Candidates counted again by fate are the stored counts, and each has one fate.",
+        _fates_lost,
+        fix="event_candidates changed since: rebuild event_families",
+    ),
+    limit_gate(
+        "every_family_run",
+        "The data support every family.",
+        _not_run,
+        limit=0,
+        unit="families",
+        fix="ingest what is lacking (spot, volumes, open interest) to use them; the other families are not affected",
+        severity=Severity.WARN,
+    ),
+)
+
+__all__ = ["GATES_EVENT_CANDIDATES", "GATES_EVENT_CONTROLS", "GATES_EVENT_FAMILIES"]

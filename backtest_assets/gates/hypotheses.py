@@ -12,7 +12,7 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.events.conditions import SIDED_FAMILIES, Condition, attach_conditions
+from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses.checklist import (
     CHECKLIST,
     KEEP_RESEARCH,
@@ -50,7 +50,7 @@ def _ask_declared(evidence: Evidence) -> Verdict:
     run = evidence.settings
     n_symbols = len(run.symbol_list)
     conditions = [
-        2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family in SIDED_FAMILIES else 0)
+        2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family.is_sided else 0)
         for family in run.event_types
     ]
     expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)

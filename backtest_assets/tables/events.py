@@ -78,4 +78,36 @@ EVENT_CONTROLS = Table(
     "Matched controls of the accepted events.",
     (Rule("control_before_event", pl.col("known_at") < pl.col("event_known_at")),),
 )
-TABLES = (EVENT_CANDIDATES, EVENT_CONTROLS)
+EVENT_FAMILIES = Table(
+    "event_families",
+    Stage.EVENTS,
+    "research",
+    ("event_type", "symbol"),
+    (
+        Column("event_type", pl.String(), "text", "Event family."),
+        Column("symbol", pl.String(), "text", "Instrument."),
+        Column("status", pl.String(), "text", "RUN, or NOT_RUN where the data lack what the family needs."),
+        Column("reason", pl.String(), "text", "Why it is NOT_RUN; empty otherwise."),
+        Column("n_candidates", pl.Int64(), "1", "Candidates of the declared definition.", sample=(10, 20)),
+        Column("n_accepted", pl.Int64(), "1", "Of them accepted.", sample=(1, 2)),
+        Column("n_cooldown", pl.Int64(), "1", "Dropped: too soon after the one before.", sample=(1, 2)),
+        Column("n_low_quality", pl.Int64(), "1", "Dropped: too many gaps before.", sample=(1, 2)),
+        Column("n_outside_window", pl.Int64(), "1", "Dropped: outside the run's window.", sample=(1, 2)),
+        Column("n_not_in_universe", pl.Int64(), "1", "Dropped: the symbol may not be traded then.", sample=(1, 2)),
+        Column("first_known_at", INSTANT, "UTC", "First accepted event; null without any.", nullable=True),
+        Column("last_known_at", INSTANT, "UTC", "Last accepted event; null without any.", nullable=True, sample=(1, 1)),
+        Column(
+            "threshold",
+            pl.Float64(),
+            "trigger's unit",
+            "Threshold of the last candidate; null without any.",
+            nullable=True,
+        ),
+    ),
+    "What became of every family and symbol: run or not, and where its candidates went.",
+    (
+        Rule("reason_if_not_run", (pl.col("status") == "RUN") == (pl.col("reason") == "")),
+        Rule("only_run_has_candidates", (pl.col("status") == "RUN") | (pl.col("n_candidates") == 0)),
+    ),
+)
+TABLES = (EVENT_CANDIDATES, EVENT_FAMILIES, EVENT_CONTROLS)

@@ -13,6 +13,7 @@ from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.features.universe import build_universe
 from backtest_assets.research.outcomes.measure import measure_outcomes
@@ -41,9 +42,13 @@ class RandomMarket:
     def context(self):
         return build_context(self.features)
 
+    @property
+    def view(self):
+        return MarketView(self.bars, self.features, self.funding)
+
     @cached_property
     def events(self):
-        return drop_ineligible(detect_events(self.bars, self.features, self.funding, run=self.run), self.universe)
+        return drop_ineligible(detect_events(self.view, run=self.run), self.universe)
 
     @cached_property
     def universe(self):

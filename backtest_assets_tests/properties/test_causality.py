@@ -22,6 +22,7 @@ from backtest_assets.domain.blueprint import Blueprint, Entry, Evaluation, Exit,
 from backtest_assets.domain.clock import month_end, month_of, month_start, months_between
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets.tables.raw import RAW_UM_FUNDING, RAW_UM_LIQUIDATIONS, RAW_UM_OHLCV, RAW_UM_OPEN_INTEREST
@@ -32,8 +33,8 @@ SCORING_ROOMS = {"walkforward", "promotions", "report"}
 FUTURE_ROOMS = {"outcomes", "hypotheses"}
 """The future's own room, and the room that learns from it on train windows."""
 
-LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage"}
-"""They say what the archive must hold and does at `as_of`: not what a market was; no causal room reads the ledger."""
+LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel"}
+"""They say what the archive holds at `as_of`, or sum up a whole run: not what a market was; no causal room reads them."""
 
 N_CUTS = 8
 MARKET = random_market(7)
@@ -167,6 +168,7 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "spot_bars": lambda s: s.market.spot_bars,
     "funding": lambda s: s.market.funding,
     "features": lambda s: s.seen(s.market.features),
+    "view": lambda s: MarketView(s.market.bars, s.seen(s.market.features), s.market.funding),
     "universe": lambda s: s.seen(s.market.universe),
     "context": lambda s: s.seen(s.market.context),
     "events": lambda s: s.seen(s.market.events),

@@ -15,7 +15,7 @@ from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_FUNDING
 from backtest_assets.sources.base import Dataset, rows_digest
 from backtest_assets.sources.open import open_source
 from backtest_assets.sources.synthetic.market import generate_market
-from backtest_assets.sources.synthetic.plant import Plant, Tape, detect, planted_drift
+from backtest_assets.sources.synthetic.plant import PLANTABLE, Plant, Tape, detect, planted_drift
 from backtest_assets.sources.synthetic.source import DEMO_SPEC
 from backtest_assets_tests.sources.asked import month_print, month_rows
 
@@ -147,7 +147,7 @@ def test_funding_has_a_calm_base_and_crowded_spells():
 
 def test_every_family_occurs_on_a_null_market():
     for symbol in SYMBOLS:
-        counts = {family.value: len(detect(family, tape(NULL[symbol]))[0]) for family in EventType}
+        counts = {family.value: len(detect(family, tape(NULL[symbol]))[0]) for family in PLANTABLE}
         assert min(counts.values()) >= 10, counts
 
 
@@ -182,7 +182,7 @@ def test_no_rule_of_the_past_predicts_the_next_bar_of_a_null_market():
     assert max(np.abs(z)) < 4
 
 
-@pytest.mark.parametrize("family", EventType)
+@pytest.mark.parametrize("family", PLANTABLE)
 def test_detection_knows_nothing_of_the_future(family):
     whole, sides = detect(family, tape(NULL["SYNAUSDT"]))
     for cut in (20_000, 41_111, 60_003):

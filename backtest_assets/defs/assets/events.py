@@ -11,14 +11,23 @@ from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
+from backtest_assets.research.events.funnel import summarise_families
+from backtest_assets.research.events.view import MarketView
 
 
 @table_asset("event_candidates")
 def event_candidates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Candidates of every family, with their fate."""
     desk = Desk(context, lake, "event_candidates")
-    found = detect_events(desk["bars_um"], desk["features"], desk["settlements_um"], run=desk.run)
+    found = detect_events(MarketView(desk["bars_um"], desk["features"], desk["settlements_um"]), run=desk.run)
     yield from desk.publish(drop_ineligible(found, desk["universe"]))
+
+
+@table_asset("event_families")
+def event_families(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """What became of every family."""
+    desk = Desk(context, lake, "event_families")
+    yield from desk.publish(summarise_families(desk["event_candidates"], desk["features"], run=desk.run))
 
 
 @table_asset("event_controls")

@@ -12,11 +12,6 @@ import polars as pl
 from backtest_assets.domain.event import EventType
 from backtest_assets.errors import SettingsError
 
-SIDED_FAMILIES: Final = frozenset(
-    {EventType.FUNDING_EXTREME_REVERSAL_WINDOW, EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW}
-)
-"""Families whose events carry a side of +1 or -1; the others carry 0."""
-
 SEVERITY_WINDOW: Final = timedelta(days=365)
 """A severity is high against the family's events of the year before: long enough for a median, short enough to adapt."""
 
@@ -66,7 +61,7 @@ class Condition:
             *(f"symbol_{symbol}" for symbol in symbols if len(symbols) > 1),
             *_REGIME_OF,
             "severity_high",
-            *(_SIDES if family in SIDED_FAMILIES else ()),
+            *(_SIDES if family.is_sided else ()),
         )
         return tuple(cls(name) for name in names)
 

@@ -46,6 +46,8 @@ class Definition:
 
     event_type: ClassVar[EventType]
     version: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Columns of `features` without which the family cannot run; null throughout means that the data lack them."""
 
     rate: float
 

@@ -13,7 +13,7 @@ import polars as pl
 from backtest_assets.domain.event import EventType, SideRule, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.errors import TableError
-from backtest_assets.research.events.conditions import SIDED_FAMILIES, Condition
+from backtest_assets.research.events.conditions import Condition
 
 UNDETECTED: Final = "undetected"
 """Definition of a family of which the run has no event."""
@@ -133,5 +133,5 @@ def definitions_of(events: pl.DataFrame, run: ResearchRun) -> Mapping[EventType,
 
 
 def _side_rules(family: EventType) -> tuple[SideRule, SideRule]:
-    sided = family in SIDED_FAMILIES
+    sided = family.is_sided
     return (SideRule.WITH_EVENT, SideRule.AGAINST_EVENT) if sided else (SideRule.LONG, SideRule.SHORT)

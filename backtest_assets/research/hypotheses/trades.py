@@ -8,11 +8,11 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.clock import BAR
-from backtest_assets.domain.event import Variant
+from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
-from backtest_assets.research.events.conditions import SIDED_FAMILIES, Condition, attach_conditions
+from backtest_assets.research.events.conditions import Condition, attach_conditions
 
 _ORDER: Final = ("event_type", "variant", "delay_bars", "hold_bars", "split", "known_at", "symbol", "event_id")
 _BAR_US: Final = 900_000_000
@@ -177,7 +177,11 @@ def direction_of_event() -> pl.Expr:
     Knows:
         the columns of its row.
     """
-    return pl.when(pl.col("event_type").is_in(list(SIDED_FAMILIES))).then(pl.col("side")).otherwise(pl.lit(1, pl.Int8))
+    return (
+        pl.when(pl.col("event_type").is_in([family for family in EventType if family.is_sided]))
+        .then(pl.col("side"))
+        .otherwise(pl.lit(1, pl.Int8))
+    )
 
 
 def _refuse(rows: pl.DataFrame, what: str, run: ResearchRun) -> None:

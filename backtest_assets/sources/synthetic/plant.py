@@ -27,6 +27,14 @@ _COMPRESSED_RATE, _RANGE_BARS, _COOLDOWN = 0.20, 96, 96
 _FUNDING_RATE, _SETTLEMENTS, _SETTLEMENTS_MIN, _REVERSAL_BARS = 0.98, 270, 90, 96
 
 
+PLANTABLE: Final = (
+    EventType.VOL_SHOCK_RELAXATION,
+    EventType.FUNDING_EXTREME_REVERSAL_WINDOW,
+    EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+)
+"""Families that have a detector here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """An edge to plant.
@@ -45,6 +53,9 @@ class Plant:
     bps: float
 
     def __post_init__(self) -> None:
+        if self.event_type not in PLANTABLE:
+            message = f"plant {self.event_type.value}: cannot be planted; choose one of {', '.join(PLANTABLE)}"
+            raise SourceError(message)
         if self.hold_bars < 1 or self.bps == 0 or not math.isfinite(self.bps):
             message = f"plant {self.event_type.value}: needs hold_bars >= 1 and a finite size other than 0, got {self.hold_bars} bars, {self.bps} bps"
             raise SourceError(message)
@@ -101,6 +112,9 @@ def detect(event_type: EventType, tape: Tape) -> tuple[Bars, Array]:
             return _breakouts(tape.high, tape.low, tape.close)
         case EventType.FUNDING_EXTREME_REVERSAL_WINDOW:
             return _reversals(tape)
+        case _:
+            message = f"{event_type.value} has no detector here"
+            raise SourceError(message)
 
 
 def _shocks(close: Array) -> Bars:

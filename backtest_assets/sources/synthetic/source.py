@@ -14,7 +14,7 @@ from backtest_assets.domain.market import Listing
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
-from backtest_assets.sources.synthetic.plant import Plant
+from backtest_assets.sources.synthetic.plant import PLANTABLE, Plant
 
 GENERATOR: Final = "1"
 """Version of the generator's formulas and constants; raise it whenever a seed gives other rows (a test pins them)."""
@@ -125,6 +125,6 @@ def _plant(edge: str) -> Plant:
     try:
         return Plant(EventType(name.strip()), PLANT_HOLD_BARS, float(size))
     except ValueError as error:
-        known = ", ".join(family.value for family in EventType)
+        known = ", ".join(PLANTABLE)
         message = f"source synthetic: edge {edge!r} is not EDGE=BPS; EDGE is one of {known}, BPS a number like 60"
         raise SourceError(message) from error

@@ -10,6 +10,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
 from backtest_assets.tables.events import EVENT_CANDIDATES
@@ -22,7 +23,7 @@ REAL = Path(__file__).parents[4] / "shared" / "data" / "market"
 
 def test_an_event_keeps_its_id_when_the_window_moves():
     later = a_run(ORIGIN + timedelta(days=70), ORIGIN + timedelta(days=140))
-    moved = detect_events(MARKET.bars, MARKET.features, MARKET.funding, run=later)
+    moved = detect_events(MARKET.view, run=later)
     assert_frame_equal(MARKET.events.drop("status"), moved.drop("status"))
     start, end = later.window
     inside = pl.col("known_at").is_between(start, end, closed="left")
@@ -38,16 +39,16 @@ def test_ids_are_unique_over_variants_families_and_symbols():
 def test_a_run_of_one_family_finds_what_the_run_of_all_finds_of_it():
     one = a_run(*MARKET.run.window, phase2_event_type=EventType.VOL_SHOCK_RELAXATION.value)
     only = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
-    assert_frame_equal(MARKET.events.filter(only), detect_events(MARKET.bars, MARKET.features, MARKET.funding, run=one))
+    assert_frame_equal(MARKET.events.filter(only), detect_events(MARKET.view, run=one))
 
 
 def test_the_order_of_rows_and_symbols_does_not_matter():
     shuffled = [f.sample(fraction=1.0, shuffle=True, seed=2) for f in (MARKET.bars, MARKET.features, MARKET.funding)]
-    assert_frame_equal(MARKET.events, detect_events(*shuffled, run=MARKET.run))
+    assert_frame_equal(MARKET.events, detect_events(MarketView(*shuffled), run=MARKET.run))
 
 
 def test_no_bars_give_no_events():
-    empty = detect_events(MARKET.bars.clear(), MARKET.features.clear(), MARKET.funding, run=MARKET.run)
+    empty = detect_events(MarketView(MARKET.bars.clear(), MARKET.features.clear(), MARKET.funding), run=MARKET.run)
     assert_frame_equal(EVENT_CANDIDATES.empty(), empty)
 
 
@@ -83,7 +84,7 @@ def real_events() -> pl.DataFrame:
         pytest.skip(f"the shared real market data are not at {REAL}")
     bars, funding = real_bars(), real_funding()
     run = ResearchRun(run_id="real", symbols="BTCUSDT,ETHUSDT", start="2022-01-01", end="2025-12-31", source="files:x")
-    return detect_events(bars, build_features(bars, BARS_SPOT.empty(), funding), funding, run=run)
+    return detect_events(MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding), funding), run=run)
 
 
 def real_bars() -> pl.DataFrame:

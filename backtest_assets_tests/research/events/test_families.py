@@ -14,6 +14,7 @@ from backtest_assets.research.events.families import (
 from backtest_assets.research.events.families.funding_extreme_reversal_window import FundingReversal
 from backtest_assets.research.events.families.range_compression_breakout_window import Breakout
 from backtest_assets.research.events.families.vol_shock_relaxation import VolShock
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
 from backtest_assets_tests import scenario
@@ -79,7 +80,7 @@ def test_vol_shocks_are_those_a_slow_reader_finds():
         (FEATURES["open_at"][t], known_at(t), known_at(end(t)), 0, fate) for t, fate in zip(onsets, fates, strict=True)
     ]
     assert {"accepted", "cooldown"} == set(fates)
-    assert expected == as_rows(vol_shock_relaxation.detect(MARKET.features, params=VolShock()))
+    assert expected == as_rows(vol_shock_relaxation.detect(MARKET.view, params=VolShock()))
 
 
 def test_breakouts_are_those_a_slow_reader_finds():
@@ -98,9 +99,7 @@ def test_breakouts_are_those_a_slow_reader_finds():
         for (t, side), fate in zip(expected_rows, fates, strict=True)
     ]
     assert {"accepted", "cooldown"} <= set(fates)
-    assert expected == as_rows(
-        range_compression_breakout_window.detect(MARKET.bars, MARKET.features, params=Breakout())
-    )
+    assert expected == as_rows(range_compression_breakout_window.detect(MARKET.view, params=Breakout()))
 
 
 def test_funding_reversals_are_those_a_slow_reader_finds():
@@ -128,9 +127,7 @@ def test_funding_reversals_are_those_a_slow_reader_finds():
         (at[i], known_at(t), known_at(t + 96), side, fate) for (t, i, side), fate in zip(found, fates, strict=True)
     ]
     assert expected
-    assert expected == as_rows(
-        funding_extreme_reversal_window.detect(MARKET.bars, MARKET.features, MARKET.funding, params=FundingReversal())
-    )
+    assert expected == as_rows(funding_extreme_reversal_window.detect(MARKET.view, params=FundingReversal()))
 
 
 def reversals(rates: list[float], closes: list[float] | None = None) -> pl.DataFrame:
@@ -140,7 +137,7 @@ def reversals(rates: list[float], closes: list[float] | None = None) -> pl.DataF
         bars = BARS_UM.conform(bars.with_columns(open=close, high=close + 0.5, low=close - 0.5, close=close))
     funding = scenario.settlements(rates)
     features = build_features(bars, BARS_SPOT.empty(), funding)
-    return funding_extreme_reversal_window.detect(bars, features, funding, params=FundingReversal())
+    return funding_extreme_reversal_window.detect(MarketView(bars, features, funding), params=FundingReversal())
 
 
 @pytest.mark.parametrize("rates", [[1e-4] * 120, [0.0] * 120, [-1e-4] * 120, [1e-4, 1.1e-4] * 60])
@@ -171,7 +168,7 @@ def test_events_after_days_without_bars_are_of_low_quality_and_block_nobody():
     prices = [pl.when(~lost).then(pl.col(name)).alias(name) for name in ("open", "high", "low", "close", "volume_base")]
     bars = MARKET.bars.with_columns(*prices, is_gap=lost | pl.col("is_gap"))
     features = build_features(bars, MARKET.spot_bars, MARKET.funding)
-    found = range_compression_breakout_window.detect(bars, features, params=Breakout())
+    found = range_compression_breakout_window.detect(MarketView(bars, features, MARKET.funding), params=Breakout())
     is_low = pl.col("status") == "low_quality"
     assert {True, False} == set(found.select(is_low).to_series())
     assert found.select((is_low == (pl.col("quality") < 0.8)).all()).item()
@@ -185,9 +182,12 @@ def test_a_market_without_volatility_has_no_events():
     )
     funding = scenario.settlements([1e-4] * 180)
     features = build_features(still, BARS_SPOT.empty(), funding)
-    assert 0 == vol_shock_relaxation.detect(features, params=VolShock()).height
-    assert 0 == range_compression_breakout_window.detect(still, features, params=Breakout()).height
-    assert 0 == funding_extreme_reversal_window.detect(still, features, funding, params=FundingReversal()).height
+    assert 0 == vol_shock_relaxation.detect(MarketView(still, features, funding), params=VolShock()).height
+    assert 0 == range_compression_breakout_window.detect(MarketView(still, features, funding), params=Breakout()).height
+    assert (
+        0
+        == funding_extreme_reversal_window.detect(MarketView(still, features, funding), params=FundingReversal()).height
+    )
 
 
 def test_variants_change_the_rate_by_a_tenth_and_the_digest():

@@ -13,7 +13,6 @@ from backtest_assets.domain.clock import BAR, BARS_PER_DAY
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun, run_from_dict
 from backtest_assets.domain.split import Split
-from backtest_assets.research.events.conditions import SIDED_FAMILIES
 from backtest_assets.research.hypotheses.rules import hold_neighbours
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
@@ -83,7 +82,7 @@ def _events(
     run: ResearchRun, family: EventType, symbol: str, rng: np.random.Generator, *, n_events: int, n_bars: int
 ) -> pl.DataFrame:
     bar = np.sort(rng.choice(np.arange(1, n_bars - 300), n_events, replace=False))
-    side = rng.choice([-1, 1], n_events) if family in SIDED_FAMILIES else np.zeros(n_events, dtype=int)
+    side = rng.choice([-1, 1], n_events) if family.is_sided else np.zeros(n_events, dtype=int)
     severity = rng.uniform(1, 2, n_events)
     frames = []
     for variant in Variant:

@@ -8,6 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
 from backtest_assets.stats.scan import NEVER, first_beyond
@@ -35,18 +36,14 @@ class FundingReversal(Definition):
     cooldown_bars: int = 96
 
 
-def detect(
-    bars: pl.DataFrame, features: pl.DataFrame, funding: pl.DataFrame, *, params: FundingReversal
-) -> pl.DataFrame:
+def detect(view: MarketView, *, params: FundingReversal) -> pl.DataFrame:
     """Find reversals after the onset of a funding extreme.
 
     Beyond means strictly: exchanges cap calm funding at one value (0.01 % per 8 h), and at or above a quantile that equals
     it would make one settlement in seven an extreme. The threshold must also exceed the median of the same 90 days.
 
     Args:
-        bars: rows of `bars_um`.
-        features: rows of `features` of the same bars.
-        funding: rows of `settlements_um`.
+        view: the market.
         params: the definition.
 
     Returns:
@@ -61,21 +58,19 @@ def detect(
     """
     return pl.concat(
         [
-            _of_symbol(np.log(bar_grid.values("close")), grid, _onsets(funding, grid.symbol, params), params).frame(
-                grid
-            )
-            for bar_grid, grid in SymbolGrid.pairs(bars, features)
+            _of_symbol(
+                np.log(bar_grid.values("close")), grid, _onsets(view.settlements(grid.symbol), params), params
+            ).frame(grid)
+            for bar_grid, grid in view.grids()
         ]
     )
 
 
-def _onsets(funding: pl.DataFrame, symbol: str, params: FundingReversal) -> pl.DataFrame:
+def _onsets(settlements: pl.DataFrame, params: FundingReversal) -> pl.DataFrame:
     size = pl.col("size")
     extreme, usual = pl.col("threshold"), pl.col("median")
     return (
-        funding.filter(pl.col("symbol") == symbol)
-        .sort("settled_at")
-        .with_columns(size=(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).abs())
+        settlements.with_columns(size=(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).abs())
         .with_columns(
             hours=pl.col("funding_interval_h").rolling_sum_by("settled_at", _WINDOW, closed="left"),
             threshold=size.rolling_quantile_by(

@@ -8,6 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition
+from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
 from backtest_assets.stats.rolling import rolling_quantile
@@ -29,12 +30,11 @@ class Breakout(Definition):
     cooldown_bars: int = 96
 
 
-def detect(bars: pl.DataFrame, features: pl.DataFrame, *, params: Breakout) -> pl.DataFrame:
+def detect(view: MarketView, *, params: Breakout) -> pl.DataFrame:
     """Find closes outside a compressed range.
 
     Args:
-        bars: rows of `bars_um`.
-        features: rows of `features` of the same bars.
+        view: the market.
         params: the definition.
 
     Returns:
@@ -47,8 +47,9 @@ def detect(bars: pl.DataFrame, features: pl.DataFrame, *, params: Breakout) -> p
     Knows:
         the breakout bar's close; range, compression and threshold end one bar before it.
     """
-    pairs = SymbolGrid.pairs(bars, features)
-    return pl.concat([_of_symbol(bar_grid.values("close"), grid, params).frame(grid) for bar_grid, grid in pairs])
+    return pl.concat(
+        [_of_symbol(bar_grid.values("close"), grid, params).frame(grid) for bar_grid, grid in view.grids()]
+    )
 
 
 def _of_symbol(close: FloatArray, grid: SymbolGrid, params: Breakout) -> Candidates:
