@@ -10,6 +10,7 @@ from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.definition import LEAST_QUALITY, THRESHOLD_BARS, THRESHOLD_LEAST, Status
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
@@ -63,52 +64,6 @@ def _strange(evidence: Evidence) -> pl.DataFrame:
     return broken(evidence.frame, finite & words & good)
 
 
-def _untrue_triggers(evidence: Evidence) -> pl.DataFrame:
-    # every candidate's trigger is read again from the inputs, without the families' code
-    bars, features = evidence.inputs["bars_um"], evidence.inputs["features"]
-    now = features.sort("symbol", "open_at").select(
-        "symbol",
-        "rv_ratio_288",
-        "rv_96",
-        "high_prev_96",
-        "low_prev_96",
-        onset_at="open_at",
-        compression_before=pl.col("compression_ratio").shift(1).over("symbol"),
-    )
-    funding = evidence.inputs["settlements_um"].select(
-        "symbol", "funding_rate", onset_at="settled_at",
-        size=(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h")).abs(),
-    )  # fmt: skip
-    close = bars.select("symbol", "known_at", "close")
-    level = pl.col("severity") * pl.col("threshold")
-    beyond = (
-        pl.when(pl.col("side") > 0)
-        .then(pl.col("close") / pl.col("high_prev_96"))
-        .otherwise(pl.col("low_prev_96") / pl.col("close"))
-    )
-    truths = {
-        EventType.VOL_SHOCK_RELAXATION: _near(pl.col("rv_ratio_288"), level) & (pl.col("severity") >= 1),
-        EventType.FUNDING_EXTREME_REVERSAL_WINDOW: _near(pl.col("size"), level)
-        & (pl.col("severity") > 1)
-        & (pl.col("funding_rate").sign() == -pl.col("side")),
-        EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW: _near(beyond.log() / pl.col("rv_96"), pl.col("severity"))
-        & (pl.col("compression_before") <= pl.col("threshold")),
-    }
-    holds = pl.any_horizontal(
-        (pl.col("event_type") == family.value) & truth.fill_null(value=False) for family, truth in truths.items()
-    )
-    joined = (
-        evidence.frame.join(now, on=["symbol", "onset_at"], how="left")
-        .join(funding, on=["symbol", "onset_at"], how="left")
-        .join(close, on=["symbol", "known_at"], how="left")
-    )
-    return broken(joined, holds).select(*_KEY, "onset_at", "side", "severity", "threshold")
-
-
-def _near(value: pl.Expr, expected: pl.Expr) -> pl.Expr:
-    return (value - expected).abs() <= 1e-9 * (1.0 + expected.abs())
-
-
 def _miscounted(evidence: Evidence) -> pl.DataFrame:
     # volatility shocks counted anew with Polars' own rolling quantile; the frame must hold exactly these onsets
     if EventType.VOL_SHOCK_RELAXATION not in evidence.settings.event_types:
@@ -135,8 +90,8 @@ def _crowded(evidence: Evidence) -> pl.DataFrame:
     rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).sort("known_at")
     previous_known = pl.col("known_at").shift(1).over(_FAMILY_OF)
     previous_exit = pl.col("exit_at").shift(1).over(_FAMILY_OF)
-    shock = FAMILIES[EventType.VOL_SHOCK_RELAXATION].definition
-    rest = pl.when(pl.col("event_type") == shock.event_type.value).then(12 * BAR).otherwise(0 * BAR)
+    rests = pl.col("event_type").is_in([EventType.VOL_SHOCK_RELAXATION.value, EventType.LIQUIDITY_VACUUM.value])
+    rest = pl.when(rests).then(12 * BAR).otherwise(0 * BAR)
     spaced = previous_known.is_null() | (pl.col("known_at") >= previous_exit + rest)
     return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
 
@@ -202,7 +157,7 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
     rows_gate(
         "triggers_true",
         "Every candidate's trigger, read again from features, bars and funding, is beyond its threshold.",
-        _untrue_triggers,
+        untrue_triggers,
         fix="inputs changed after detection: rebuild event_candidates",
     ),
     rows_gate(

@@ -35,7 +35,7 @@ class Absence(Definition):
         "absence_v2: traded value (rv_12 where a bar has none) of the first bar of a funding hour "
         "falls below its quantile of the same hour in the 30 days before"
     )
-    needs: ClassVar[tuple[str, ...]] = ("volume_quote_ratio_2880", "rv_12")
+    needs: ClassVar[tuple[str, ...]] = ("rv_12",)
 
     rate: float = 0.20
     history_days: int = 30
