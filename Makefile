@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit("backtest_assets needs Python 3.11 to 3.13; set PYTHON=python3.11" if not (3, 11) <= sys.version_info < (3, 14) else 0)'
@@ -51,9 +51,12 @@ ui: setup ## Open Dagster's webserver and daemon on 127.0.0.1:3000
 bench: setup ## CPU seconds and peak memory per stage of a run on the embedded market
 	$(RUN)/python -m backtest_assets_tests.benches.bench_run
 
+bench-market: setup ## CPU seconds of the market layer by table, Dagster's share and the law of growth
+	$(RUN)/python -m backtest_assets_tests.benches.bench_market $(ARGS)
+
 check: lint types graph test ## Everything CI does
 
 clean: ## Remove environments and caches; data stay
 	rm -rf .venv .venv-boot .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 
-.PHONY: help setup fmt lint types graph test test-slow demo ui bench check clean
+.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market check clean

@@ -23,7 +23,7 @@ from backtest_assets.research.simulation.ledger import simulate_ledger, simulate
 from backtest_assets.research.walkforward.splits import slice_metrics, summarise
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
 from backtest_assets.sources.synthetic.plant import Plant
-from backtest_assets.tables.bars import BARS_SPOT
+from backtest_assets.tables.bars import BARS_SPOT, POSITIONING_UM
 from backtest_assets.tables.registry import TABLES
 from backtest_assets_tests.scenario import LATER, settled
 
@@ -74,7 +74,9 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
         "settlements_um": pl.concat([settled(symbol.funding) for symbol in market.values()])
     }
     frames["bars_um"] = pl.concat([_bars(name, symbol.klines) for name, symbol in market.items()])
-    frames["features"] = build_features(frames["bars_um"], BARS_SPOT.empty(), frames["settlements_um"])
+    frames["features"] = build_features(
+        frames["bars_um"], BARS_SPOT.empty(), frames["settlements_um"], POSITIONING_UM.empty()
+    )
     frames["market_context"] = build_context(frames["features"])
     bars, funding = frames["bars_um"], frames["settlements_um"]
     frames["event_candidates"] = events = detect_events(MarketView(bars, frames["features"], funding), run=run)

@@ -55,7 +55,13 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     ),
     "research_run": (),
     "walkforward_splits": (Read("research_run"),),
-    "features": (Read("research_run"), Read("bars_um"), Read("bars_spot", is_optional=True), Read("settlements_um")),
+    "features": (
+        Read("research_run"),
+        Read("bars_um"),
+        Read("bars_spot", is_optional=True),
+        Read("settlements_um"),
+        Read("positioning_um", is_optional=True),
+    ),
     "universe": (Read("research_run"), Read("bars_um")),
     "market_context": (Read("research_run"), Read("features")),
     "event_candidates": (

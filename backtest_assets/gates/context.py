@@ -1,20 +1,27 @@
 """What must be true of the context: every feature row has its words, they are of the vocabulary, few are unknown."""
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Final
 
 import polars as pl
 
 from backtest_assets.domain.gate import Severity
-from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
+from backtest_assets.gates.ask import broken, differing, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.context.build import build_context
+from backtest_assets.gates.past import changed_past
+from backtest_assets.research.context.build import NEEDS, build_context
 
 WORDS: Final = {
     "vol_regime": ("low", "mid", "high", "unknown"),
     "bull_bear": ("bull", "bear", "unknown"),
     "funding_regime": ("negative", "neutral", "positive", "unknown"),
+    "compression_state": ("compressed", "open", "unknown"),
+    "liquidity_regime": ("thin", "usual", "heavy", "unknown"),
     "session": ("asia", "eu", "us"),
 }
+OPTIONAL: Final = frozenset({"liquidity_regime"})
+"""Regimes that need what a source may lack (volume): all unknown is a remark only."""
 UNKNOWN_REMARK: Final = 0.10
 """Share of unknown words that deserves a remark [fraction]: the 30 days thresholds need are 8 % of a year."""
 UNKNOWN_LIMIT: Final = 0.50
@@ -32,12 +39,12 @@ def _uncovered(evidence: Evidence) -> pl.DataFrame:
     return differing(mine, features, _KEY)
 
 
-def _unknown_share(evidence: Evidence) -> tuple[float, str]:
+def _unknown_share(evidence: Evidence, regimes: Collection[str]) -> tuple[float, str]:
     start, end = evidence.settings.window
     inside = evidence.frame.filter(pl.col("open_at").is_between(start, end, closed="left"))
     if inside.is_empty():
         return float("nan"), "no row in the run's window"
-    unknown = inside.select((pl.col(name).fill_null("unknown") == "unknown").mean() for name in WORDS).row(
+    unknown = inside.select((pl.col(name).fill_null("unknown") == "unknown").mean() for name in regimes).row(
         0, named=True
     )
     worst = max(unknown, key=lambda name: unknown[name])
@@ -46,11 +53,11 @@ def _unknown_share(evidence: Evidence) -> tuple[float, str]:
 
 def _changed_past(evidence: Evidence) -> pl.DataFrame:
     features = evidence.inputs["features"]
-    known_at = pl.col("known_at")
-    return pl.concat(
-        differing(evidence.frame.filter(known_at <= cut), build_context(features.filter(known_at <= cut)), _KEY)
-        for cut in cuts(evidence.frame["known_at"])
-    )
+
+    def rebuild(mine: pl.Expr, cut: datetime) -> pl.DataFrame:
+        return build_context(features.lazy().select(NEEDS).filter(mine & (pl.col("known_at") <= cut)).collect())
+
+    return changed_past(evidence, features["symbol"].unique().sort().to_list(), rebuild)
 
 
 GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
@@ -63,8 +70,8 @@ GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
     ),
     limit_gate(
         "unknown_share",
-        "Inside the window few regimes are unknown.",
-        _unknown_share,
+        "Inside the window few regimes are unknown, optional ones apart.",
+        lambda evidence: _unknown_share(evidence, [name for name in WORDS if name not in OPTIONAL]),
         limit=UNKNOWN_LIMIT,
         unit="fraction",
         fix="look at the nulls of features; a longer history before start helps",
@@ -72,7 +79,7 @@ GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
     limit_gate(
         "unknown_remark",
         "Inside the window hardly any regime is unknown.",
-        _unknown_share,
+        lambda evidence: _unknown_share(evidence, WORDS),
         limit=UNKNOWN_REMARK,
         unit="fraction",
         fix="conditions on this regime see only part of the window",

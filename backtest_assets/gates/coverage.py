@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from backtest_assets.domain.clock import BAR_US, month_end, month_start
 from backtest_assets.domain.gate import Severity
-from backtest_assets.gates.ask import Measured, limit_gate, rows_gate
+from backtest_assets.gates.ask import Measured, breaking, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.rows import in_us, inside_partition
 from backtest_assets.research.bars.coverage import State
@@ -25,21 +25,28 @@ _STEPS: Final = {
     raw.RAW_UM_FUNDING.name: timedelta(0),
 }
 _LACKING: Final = (State.OUTAGE.value, State.SOURCE_MISSING.value)
+_KNOWN: Final = frozenset(state.value for state in State)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _REBUILD: Final = "materialise the month's coverage again; if it stays red, cover is broken"
 
 
 def _untiled(evidence: Evidence) -> Measured:
-    month = evidence.partition["month"]
-    start, end = month_start(month), month_end(month)
-    rows = evidence.frame.select("dataset", "first_at", "until_at", "state").sort("dataset", "first_at")
-    joint = pl.col("until_at").shift(1).over("dataset").fill_null(start)
-    last = pl.col("first_at").shift(-1).over("dataset").fill_null(end)
-    tiles = (pl.col("first_at") == joint) & (pl.col("until_at") == last) & (pl.col("until_at") > pl.col("first_at"))
-    apart = rows.filter(~tiles.fill_null(value=False))
-    wrong = sorted(set(DATASETS) ^ set(rows["dataset"].to_list()), key=str)
+    start, end = (in_us(of(evidence.partition["month"])) for of in (month_start, month_end))
+    rows = evidence.frame
+    of = rows["dataset"].to_numpy()
+    first, until = (rows[name].to_physical().to_numpy() for name in ("first_at", "until_at"))
+    tiles = np.ones(rows.height, dtype=np.bool_)
+    for dataset in DATASETS:
+        own = np.flatnonzero(of == dataset)
+        own = own[np.argsort(first[own], kind="stable")]
+        joint, last = np.append(start, until[own][:-1]), np.append(first[own][1:], end)
+        if own.size:
+            tiles[own] = (first[own] == joint) & (until[own] == last) & (until[own] > first[own])
+    wrong = sorted(set(DATASETS) ^ set(of.tolist()), key=str)
+    apart = np.flatnonzero(~tiles)
     text = f"datasets {', '.join(map(str, wrong))} are missing or unknown" if wrong else f"{rows.height} stretches"
-    return apart.height + len(wrong), f"{text}; {apart.height} stretches leave a hole or overlap", apart
+    told = (apart.size + len(wrong), f"{text}; {apart.size} stretches leave a hole or overlap")
+    return (*told, rows.select("dataset", "first_at", "until_at", "state")[apart]) if apart.size else told
 
 
 def _miscounted(evidence: Evidence) -> Measured:
@@ -84,25 +91,27 @@ def _step(dataset: str, evidence: Evidence) -> int:
     return minutes * 60_000_000 if isinstance(minutes, int) else BAR_US
 
 
-def _without_origin(evidence: Evidence) -> pl.DataFrame:
-    state, has_digest = pl.col("state"), pl.col("sha256").is_not_null()
-    right = pl.when(state == State.OUTAGE).then(has_digest).otherwise((state == State.PRESENT) | ~has_digest)
-    known = state.is_in([one.value for one in State]).fill_null(value=False)
-    return evidence.frame.filter(~(known & right)).select("dataset", "state", "first_at", "origin")
+def _has_origin(evidence: Evidence) -> pl.Series:
+    """Tell of each stretch whether its state is known and fits its digest."""
+    state, has_digest = evidence.frame["state"].to_numpy(), evidence.frame["sha256"].is_not_null().to_numpy()
+    fits = np.where(state == State.OUTAGE, has_digest, (state == State.PRESENT) | ~has_digest)
+    return pl.Series(fits & [one in _KNOWN for one in state.tolist()])
 
 
-def _unnamed(evidence: Evidence) -> pl.DataFrame:
-    present = evidence.frame.filter((pl.col("state") == State.PRESENT).fill_null(value=True))
-    return present.filter(pl.col("sha256").is_null()).select("dataset", "state", "first_at", "n_instants")
+def _is_traced(evidence: Evidence) -> pl.Series:
+    return (evidence.frame["state"] != State.PRESENT.value) | evidence.frame["sha256"].is_not_null()
 
 
 def _lacking(evidence: Evidence) -> Measured:
     state = evidence.frame["state"]
     if state.null_count():
         return float("nan"), f"{state.null_count()} stretches have no state"
-    rows = evidence.frame.filter(pl.col("state").is_in(_LACKING)).sort("n_instants", descending=True)
+    is_lacking = (state == State.OUTAGE.value) | (state == State.SOURCE_MISSING.value)
+    if not is_lacking.any():
+        return 0, "nothing"
+    rows = evidence.frame.filter(is_lacking).sort("n_instants", descending=True)
     counts = rows.group_by("dataset", "state").agg(pl.col("n_instants").sum()).sort("dataset", "state")
-    told = ", ".join(f"{dataset} {n} ({why})" for dataset, why, n in counts.iter_rows()) or "nothing"
+    told = ", ".join(f"{dataset} {n} ({why})" for dataset, why, n in counts.iter_rows())
     # The longest of each dataset and reason first.
     worst = rows.select("dataset", "state", "first_at", "until_at", "n_instants").unique(
         ["dataset", "state"], keep="first", maintain_order=True
@@ -114,8 +123,8 @@ def _never_ingested(evidence: Evidence) -> Measured:
     state = evidence.frame["state"]
     if state.null_count():
         return float("nan"), f"{state.null_count()} stretches have no state"
-    absent = evidence.frame.filter(pl.col("state") == State.NOT_INGESTED)["dataset"].unique().sort().to_list()
-    return len(absent), ", ".join(absent) or "none"
+    absent = evidence.frame["dataset"].filter(state == State.NOT_INGESTED.value).to_list()
+    return len(set(absent)), ", ".join(sorted(set(absent))) or "none"
 
 
 GATES_COVERAGE: Final = (
@@ -139,13 +148,13 @@ GATES_COVERAGE: Final = (
     rows_gate(
         "states_have_their_origin",
         "A state is one of the known ones; an outage has a file that covers it, what no file covers has no digest.",
-        _without_origin,
+        breaking(_has_origin, ("dataset", "state", "first_at", "origin")),
         fix=_REBUILD,
     ),
     rows_gate(
         "present_is_traced",
         "What is present names its file and digest; a remark, because the rows themselves are judged elsewhere.",
-        _unnamed,
+        breaking(_is_traced, ("dataset", "state", "first_at", "n_instants")),
         fix="ingest the month again, so that its origins are recorded",
         severity=Severity.WARN,
     ),

@@ -9,16 +9,21 @@ import polars as pl
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.gate import Severity
-from backtest_assets.gates.ask import cuts, differing, limit_gate, rows_gate
+from backtest_assets.gates.ask import limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.past import changed_past, unlike
+from backtest_assets.gates.recounted import N_SAMPLED, unlike_persistence, unlike_positioning, unlike_samples
 from backtest_assets.research.bars.calendar import grid_ceil, grid_floor
 from backtest_assets.research.features.build import build_features
 
 NULL_SHARE_LIMIT: Final = 0.10
 """Largest share of nulls inside the run's window [fraction]: the 11 days that ranks need are 3 % of a year without
 warm-up; more means gaps or missing funding, and the events found would not be of the whole window."""
+LONG_NULL_SHARE_LIMIT: Final = 0.25
+"""The same for windows of a month and half a year [fraction]: the 60 days that the longest needs are 17 % of a year."""
+SPREAD_NULL_SHARE_LIMIT: Final = 2 / 3
+"""Share of days whose bars show no spread [fraction]; 9 % on BTC and ETH, half where there is none to see."""
 
-_BASIS: Final = ("basis_bps", "basis_z_96")
 _KEY: Final = ("symbol", "open_at")
 
 
@@ -52,7 +57,7 @@ def _traded(evidence: Evidence, symbol: str, start: datetime, end: datetime) -> 
 
 def _null_share(evidence: Evidence, columns: Sequence[str]) -> tuple[float, str]:
     start, end = evidence.settings.window
-    inside = evidence.frame.filter(pl.col("open_at").is_between(start, end, closed="left"))
+    inside = evidence.frame.select("open_at", *columns).filter(pl.col("open_at").is_between(start, end, closed="left"))
     if inside.is_empty():
         return float("nan"), "no row in the run's window"
     shares = inside.select(pl.col(columns).is_null().mean()).row(0, named=True)
@@ -61,23 +66,29 @@ def _null_share(evidence: Evidence, columns: Sequence[str]) -> tuple[float, str]
 
 
 def _unlike_bars(evidence: Evidence) -> pl.DataFrame:
-    close = pl.col("close")
+    close, volume = pl.col("close"), pl.col("volume_base")
+    prices = ("close", "high", "low", "volume_base", "taker_buy_base")
     again = (
         evidence.inputs["bars_um"]
+        .select(*_KEY, "is_gap", *prices)
         .sort(_KEY)
         .select(
             *_KEY,
             "is_gap",
             logret_1=(close / close.shift(1).over("symbol")).log(),
             trend_ret_96=close / close.shift(96).over("symbol") - 1.0,
+            trend_ret_2880=close / close.shift(2_880).over("symbol") - 1.0,
+            range_frac=(pl.col("high") - pl.col("low")) / close,
+            taker_imbalance=pl.when(volume > 0).then((2 * pl.col("taker_buy_base") - volume) / volume),
         )
     )
-    return differing(evidence.frame.select(again.columns), again, _KEY)
+    return unlike(evidence.frame, again)
 
 
 def _stale_or_early_funding(evidence: Evidence) -> pl.DataFrame:
     # the settlement a row shows must be the last one at or before known_at: counted anew, by search
-    found = [_miscounted(rows, evidence.inputs["settlements_um"]) for rows in evidence.frame.partition_by("symbol")]
+    shown = evidence.frame.select(*_KEY, "known_at", "funding_settled_at")
+    found = [_miscounted(rows, evidence.inputs["settlements_um"]) for rows in shown.partition_by("symbol")]
     return pl.concat(found)
 
 
@@ -92,17 +103,53 @@ def _miscounted(rows: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
 
 
 def _changed_past(evidence: Evidence) -> pl.DataFrame:
-    bars, spot, funding = (evidence.inputs[name] for name in ("bars_um", "bars_spot", "settlements_um"))
-    found: list[pl.DataFrame] = []
-    for cut in cuts(evidence.frame["known_at"]):
-        known = pl.col("known_at") <= cut
-        again = build_features(bars.filter(known), spot.filter(known), funding.filter(pl.col("settled_at") <= cut))
-        found.append(differing(evidence.frame.filter(known), again, _KEY))
-    return pl.concat(found)
+    names = ("bars_um", "bars_spot", "settlements_um", "positioning_um")
+
+    def rebuild(mine: pl.Expr, cut: datetime) -> pl.DataFrame:
+        at = {"settlements_um": "settled_at"}
+        frames = [evidence.inputs[name].filter(mine & (pl.col(at.get(name, "known_at")) <= cut)) for name in names]
+        return build_features(*frames)
+
+    return changed_past(evidence, evidence.inputs["bars_um"]["symbol"].unique().sort().to_list(), rebuild)
 
 
-_OTHERS: Final = ("logret_1", "rv_12", "rv_ratio_288", "rv_96", "rv_pct_2880", "range_96_frac", "high_prev_96",
-                  "low_prev_96", "compression_ratio", "trend_ret_96", "funding_rate", "funding_rate_8h")  # fmt: skip
+def _optional(
+    name: str,
+    columns: Sequence[str],
+    source: tuple[str, str],
+    fix: str,
+    *,
+    limit: float = NULL_SHARE_LIMIT,
+) -> Gate:
+    """Return the remark that columns are null which nothing else depends on.
+
+    Args:
+        name: of the gate.
+        columns: the columns.
+        source: table and column that they are made from.
+        fix: what brings them.
+        limit: largest share of nulls inside the window without a remark [fraction].
+    """
+    table, column = source
+
+    def measure(evidence: Evidence) -> tuple[float, str]:
+        share, worst = _null_share(evidence, columns)
+        rows = evidence.inputs[table]
+        if rows.is_empty():
+            return share, f"{table} is not there: {', '.join(columns)} are null"
+        if rows[column].null_count() == rows.height:
+            return share, f"{table} has no {column}: {', '.join(columns)} are null"
+        return share, worst
+
+    about = f"Inside the window few values of {', '.join(columns)} are unknown; a remark, because they are optional."
+    return limit_gate(name, about, measure, limit=limit, unit="fraction", fix=fix, severity=Severity.WARN)
+
+
+_REQUIRED: Final = (
+    "logret_1", "rv_12", "rv_ratio_288", "rv_96", "rv_pct_2880", "range_frac", "range_96_frac", "high_prev_96",
+    "low_prev_96", "compression_ratio", "trend_ret_96", "funding_rate", "funding_rate_8h", "is_funding_persistent",
+    "funding_persistence_age_h", "funding_persistence_severity",
+)  # fmt: skip
 
 GATES_FEATURES: Final[tuple[Gate, ...]] = (
     rows_gate(
@@ -113,24 +160,64 @@ GATES_FEATURES: Final[tuple[Gate, ...]] = (
     ),
     limit_gate(
         "null_share",
-        "Inside the window few values of any feature but the basis are unknown.",
-        lambda evidence: _null_share(evidence, _OTHERS),
+        "Inside the window few values are unknown of any feature that bars and settlements must give.",
+        lambda evidence: _null_share(evidence, _REQUIRED),
         limit=NULL_SHARE_LIMIT,
         unit="fraction",
         fix="look at the gaps of bars_um and settlements_um, or start the run later, after its warm-up",
     ),
-    limit_gate(
+    _optional(
         "basis_null_share",
-        "Inside the window few values of the basis are unknown (spot is optional).",
-        lambda evidence: _null_share(evidence, _BASIS),
-        limit=NULL_SHARE_LIMIT,
-        unit="fraction",
-        fix="ingest the spot months that are missing; nothing but the basis depends on them",
-        severity=Severity.WARN,
+        ("basis_bps", "basis_z_96"),
+        ("bars_spot", "close"),
+        "ingest the spot months that are missing",
+    ),
+    _optional(
+        "long_window_null_share",
+        ("rv_pct_17280", "trend_ret_2880"),
+        ("bars_um", "close"),
+        "ingest more months before the start",
+        limit=LONG_NULL_SHARE_LIMIT,
+    ),
+    _optional(
+        "volume_null_share",
+        ("volume_quote_ratio_2880",),
+        ("bars_um", "volume_base"),
+        "use a source with volumes",
+    ),
+    _optional(
+        "taker_null_share",
+        ("taker_imbalance", "taker_imbalance_96"),
+        ("bars_um", "taker_buy_base"),
+        "use a source with taker volumes (binance has them)",
+    ),
+    _optional(
+        "spread_null_share",
+        ("spread_est_96_bps",),
+        ("bars_um", "high"),
+        "volatility hides the spread in these bars: do not condition on it",
+        limit=SPREAD_NULL_SHARE_LIMIT,
+    ),
+    _optional(
+        "open_interest_null_share",
+        ("open_interest_quote", "open_interest_log_change_4", "open_interest_log_change_96"),
+        ("positioning_um", "open_interest_base"),
+        "ingest raw_um_open_interest",
+    ),
+    _optional(
+        "liquidations_null_share",
+        (
+            "liquidated_long_quote",
+            "liquidated_short_quote",
+            "liquidated_long_quote_96",
+            "liquidated_short_quote_96",
+        ),
+        ("positioning_um", "liquidated_long_quote"),
+        "ingest raw_um_liquidations",
     ),
     rows_gate(
         "agrees_with_bars",
-        "Returns and trends computed anew from bars_um are the stored ones.",
+        "Returns, trends, ranges and taker imbalance computed anew from bars_um are the stored ones.",
         _unlike_bars,
         fix="bars_um changed after features were built: rebuild features",
     ),
@@ -139,6 +226,24 @@ GATES_FEATURES: Final[tuple[Gate, ...]] = (
         "A row shows the last settlement at or before its known_at, neither an older nor a later one.",
         _stale_or_early_funding,
         fix="settlements_um changed after features were built: rebuild features",
+    ),
+    rows_gate(
+        "samples_recounted",
+        f"At {N_SAMPLED} bars per symbol ranks, traded value and spread counted anew over whole windows are the stored ones.",
+        unlike_samples,
+        fix="bars_um changed after features were built: rebuild features; if red again, a rolling statistic is broken",
+    ),
+    rows_gate(
+        "agrees_with_positioning",
+        "Open interest, its changes and liquidations computed anew from positioning_um are the stored ones.",
+        unlike_positioning,
+        fix="positioning_um changed after features were built: rebuild features",
+    ),
+    rows_gate(
+        "persistence_recounted",
+        "The funding state is the one that a walk over the settlements gives.",
+        unlike_persistence,
+        fix="settlements_um changed after features were built: rebuild features; if red again, the state is broken",
     ),
     rows_gate(
         "prefix_invariant",

@@ -4,6 +4,7 @@
 - `clustered`, `bootstrap`, `multiplicity`: the inference recipe, from day sums to step-down p-values.
 - `dependence`, `sharpe`, `drawdown`, `robustness`: single numbers about one series of outcomes.
 - `scan`, `simulate`, `funding`: walks along one series of bars, orders or settlements.
+- `spread`: what bars without quotes show of one.
 - `kernel`, `arrays`: the one door to numba; what an array argument must be.
 
 Keep out: frames and columns (`research/`), thresholds (`gates/`, `research/promotions/`), and any source of randomness

@@ -1,7 +1,9 @@
-"""Where a value stands within its own trailing window.
+"""Where a value stands among those of its own trailing window.
 
 Keep quantiles out (`rolling.py`) and ranks across series (`research/`).
 """
+
+import numpy as np
 
 from backtest_assets.stats.arrays import FloatArray, check_window, series_with_gaps
 from backtest_assets.stats.order import dense_labels, trailing_rank
@@ -29,3 +31,31 @@ def rolling_percentile_rank(values: FloatArray, window: int, min_count: int) -> 
     check_window(window, min_count)
     labels, distinct = dense_labels(series)
     return trailing_rank(labels, distinct.size, window, min_count)
+
+
+def share_below(values: FloatArray, window: int, min_count: int) -> FloatArray:
+    """Tell which share of the `window` values before each one is strictly smaller than it.
+
+    Unlike a rank it gives ties nothing: a series that stands still scores 0, not the middle.
+
+    Args:
+        values: (n_observations,), NaN = missing.
+        window: earlier observations compared with, at least 1 [observations].
+        min_count: present values needed among them, at least 1 [observations].
+
+    Returns:
+        (n_observations,) in [0, 1]; NaN below `min_count` and where the value itself is missing.
+
+    Raises:
+        ValueError: on a bad shape, an infinity, or unless 1 <= min_count <= window.
+
+    Source:
+        Definition; cost and memory grow with `window`: for settlements, not for bars.
+    """
+    series = series_with_gaps(values, "values")
+    check_window(window, min_count)
+    before = np.lib.stride_tricks.sliding_window_view(np.concatenate([np.full(window, np.nan), series]), window)[:-1]
+    n_present = (~np.isnan(before)).sum(axis=1)
+    n_below = (before < series[:, None]).sum(axis=1)  # false for NaN
+    is_known = (n_present >= min_count) & ~np.isnan(series)
+    return np.divide(n_below, n_present, out=np.full(series.size, np.nan), where=is_known)

@@ -32,7 +32,7 @@ def lagged(values: FloatArray, n_bars: int = 1) -> FloatArray:
         message = f"n_bars is {n_bars}; a lag below 0 would show the future"
         raise ValueError(message)
     result = np.full(values.size, np.nan)
-    result[n_bars:] = values[: values.size - n_bars]
+    result[n_bars:] = values[: max(values.size - n_bars, 0)]
     return result
 
 

@@ -23,6 +23,18 @@ MARKET_CONTEXT = Table(
             "negative, neutral, positive against trailing thirds; unknown where null.",
         ),
         Column(
+            "compression_state",
+            pl.String(),
+            "text",
+            "compressed at a compression_ratio up to 0.8, else open; unknown where null.",
+        ),
+        Column(
+            "liquidity_regime",
+            pl.String(),
+            "text",
+            "thin at a volume_quote_ratio_2880 up to 0.5, heavy from 2, else usual; unknown where null.",
+        ),
+        Column(
             "session", pl.String(), "text", "asia 0-7, eu 8-15, us 16-23 by the UTC hour in which the row is known."
         ),
     ),

@@ -5,6 +5,11 @@ import polars as pl
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import INSTANT, Column, Rule, Table
 
+
+def _value(name: str, unit: str, about: str, sample: tuple[float, float] = (0.0, 1.0)) -> Column:
+    return Column(name, pl.Float64(), unit, about, nullable=True, sample=sample)
+
+
 FEATURES = Table(
     "features",
     Stage.FEATURES,
@@ -15,40 +20,78 @@ FEATURES = Table(
         Column("open_at", INSTANT, "UTC", "Open time of the bar."),
         Column("known_at", INSTANT, "UTC", "When every value of the row is known.", sample=(1, 1)),
         Column("is_gap", pl.Boolean(), "bool", "The bar is missing.", sample=(0, 0)),
-        Column("logret_1", pl.Float64(), "log", "Log return of the bar; null after a gap.", nullable=True),
-        Column("rv_12", pl.Float64(), "log per bar", "Root mean square of 12 log returns.", nullable=True),
-        Column("rv_ratio_288", pl.Float64(), "1", "rv_12 over its 288-bar trailing median.", nullable=True),
-        Column("rv_96", pl.Float64(), "log per bar", "Sample sd of 96 log returns.", nullable=True),
-        Column(
-            "rv_pct_2880", pl.Float64(), "fraction", "Percentile rank of rv_96 in its trailing 30 days.", nullable=True
+        _value("logret_1", "log", "Log return of the bar; null after a gap."),
+        _value("rv_12", "log per bar", "Root mean square of 12 log returns; 8 needed."),
+        _value("rv_ratio_288", "1", "rv_12 over its trailing median of 288 bars; 96 needed."),
+        _value("rv_96", "log per bar", "Sample sd of 96 log returns; 64 needed."),
+        _value("rv_pct_2880", "fraction", "Percentile rank of rv_96 in its trailing 30 days; 960 bars needed."),
+        _value("rv_pct_17280", "fraction", "Percentile rank of rv_96 in its trailing 180 days; 5,760 bars needed."),
+        _value("range_frac", "fraction of close", "High less low of the bar."),
+        _value("range_96_frac", "fraction of close", "Range of 96 bars; 64 needed."),
+        _value("high_prev_96", "quote per base", "Highest price of the 96 bars before this one; 64 needed."),
+        _value("low_prev_96", "quote per base", "Lowest price of the 96 bars before this one; 64 needed."),
+        _value("compression_ratio", "1", "range_96_frac over its trailing 30-day median; 960 bars needed."),
+        _value("trend_ret_96", "fraction", "Return over 96 bars; null if either end is a gap."),
+        _value("trend_ret_2880", "fraction", "Return over 30 days; null if either end is a gap."),
+        _value(
+            "volume_quote_ratio_2880",
+            "1",
+            "Traded value of the bar over its trailing 30-day median, both by volume_measure; 960 bars needed.",
         ),
-        Column("range_96_frac", pl.Float64(), "fraction of close", "Range of 96 bars.", nullable=True),
         Column(
-            "high_prev_96",
-            pl.Float64(),
-            "quote per base",
-            "Highest price of the 96 bars before this one.",
+            "volume_measure",
+            pl.String(),
+            "text",
+            "volume_quote where every bar of the 30 days has it, else base_x_close: volume_base times close for all of them.",
             nullable=True,
         ),
-        Column(
-            "low_prev_96", pl.Float64(), "quote per base", "Lowest price of the 96 bars before this one.", nullable=True
+        _value("taker_imbalance", "fraction", "2 taker_buy_base / volume_base - 1; null without trades or taker data."),
+        _value("taker_imbalance_96", "fraction", "Mean taker_imbalance of 96 bars; 64 needed."),
+        _value(
+            "spread_est_96_bps",
+            "bps",
+            "Corwin-Schultz estimate from 96 pairs of bars, 64 needed; null where it is not above 0: volatility hides it.",
         ),
-        Column("compression_ratio", pl.Float64(), "1", "range_96_frac over its trailing 30-day median.", nullable=True),
-        Column("trend_ret_96", pl.Float64(), "fraction", "Return over 96 bars.", nullable=True),
-        Column(
-            "basis_bps", pl.Float64(), "bps", "UM close over spot close - 1; null where spot is missing.", nullable=True
+        _value("open_interest_quote", "quote", "Newest fresh open interest; null without positioning_um."),
+        _value(
+            "open_interest_log_change_4",
+            "log",
+            "Change over 4 bars of open interest in base, so that prices do not move it; null if either end is unknown.",
         ),
-        Column("basis_z_96", pl.Float64(), "sigma", "basis_bps against its trailing 96 bars.", nullable=True),
-        Column(
-            "funding_rate",
-            pl.Float64(),
-            "fraction per interval",
-            "Last settled rate; null when older than its interval.",
-            nullable=True,
+        _value("open_interest_log_change_96", "log", "The same over 96 bars."),
+        _value("liquidated_long_quote", "quote", "Longs liquidated in the bar; null where the day is unknown."),
+        _value("liquidated_short_quote", "quote", "Shorts liquidated in the bar; null likewise."),
+        _value("liquidated_long_quote_96", "quote", "Sum of 96 bars; all are needed, a part would understate it."),
+        _value("liquidated_short_quote_96", "quote", "Sum of 96 bars; all are needed."),
+        _value("basis_bps", "bps", "UM close over spot close - 1; null where spot is missing."),
+        _value("basis_z_96", "sigma", "basis_bps against its trailing 96 bars; 64 needed."),
+        _value(
+            "funding_rate", "fraction per interval", "Last settled rate; null when older than its interval and one bar."
         ),
-        Column("funding_rate_8h", pl.Float64(), "fraction per 8 h", "The same rate scaled to 8 hours.", nullable=True),
-        Column("funding_age_h", pl.Float64(), "h", "Age of the last settlement.", nullable=True),
+        _value("funding_rate_8h", "fraction per 8 h", "The same rate scaled to 8 hours."),
+        _value("funding_age_h", "h", "Age of the last settlement."),
         Column("funding_settled_at", INSTANT, "UTC", "The last settlement.", nullable=True),
+        Column(
+            "is_funding_persistent",
+            pl.Boolean(),
+            "bool",
+            "The last 3 settlements, none missing, of one sign, each larger per 8 h in size than 85 % of the 90 before it "
+            "(30 needed); null while that or the rate is not known.",
+            nullable=True,
+            sample=(0, 0),
+        ),
+        _value(
+            "funding_persistence_age_h",
+            "h",
+            "Time since the first such settlement; 0 while not persistent, null likewise.",
+            (0, 0),
+        ),
+        _value(
+            "funding_persistence_severity",
+            "fraction",
+            "Share of smaller settlements beyond 85 %; 0 while not persistent, null likewise.",
+            (0, 0),
+        ),
         Column(
             "coverage_2880", pl.Float64(), "fraction", "Share of real bars in the trailing 30 days: the row's quality."
         ),
@@ -57,6 +100,15 @@ FEATURES = Table(
     (
         Rule("coverage_is_share", pl.col("coverage_2880").is_between(0, 1)),
         Rule("known_after_open", pl.col("known_at") == pl.col("open_at") + pl.duration(minutes=15)),
+        Rule(
+            "volume_ratio_has_measure",
+            pl.col("volume_quote_ratio_2880").is_null() == pl.col("volume_measure").is_null(),
+        ),
+        Rule(
+            "persistence_is_whole",
+            pl.col("is_funding_persistent").eq_missing(pl.col("funding_persistence_age_h") > 0)
+            & (pl.col("is_funding_persistent").is_null() == pl.col("funding_persistence_severity").is_null()),
+        ),
     ),
 )
 UNIVERSE = Table(

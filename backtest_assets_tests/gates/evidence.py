@@ -31,7 +31,8 @@ def market() -> RandomMarket:
 def honest(name: str, frame: pl.DataFrame) -> Evidence:
     made = market()
     inputs = {
-        "bars_um": made.bars, "bars_spot": made.spot_bars, "settlements_um": made.funding, "universe": made.universe, "features": made.features,
+        "bars_um": made.bars, "bars_spot": made.spot_bars, "settlements_um": made.funding, "positioning_um": made.positioning,
+        "universe": made.universe, "features": made.features,
         "market_context": made.context, "event_candidates": made.events, "event_controls": made.controls,
     }  # fmt: skip
     as_of = made.run.window[1]

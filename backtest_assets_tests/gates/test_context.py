@@ -46,3 +46,9 @@ def test_a_regime_that_saw_the_future_is_found():
     assert {"prefix_invariant"} == red(
         GATES_MARKET_CONTEXT, changed(bull_bear=pl.col("bull_bear").shift(-1).over("symbol").fill_null("bull"))
     )
+
+
+def test_an_optional_regime_that_is_unknown_throughout_is_a_remark_only():
+    unknown = changed(liquidity_regime=pl.lit("unknown"))
+    assert {"unknown_remark", "prefix_invariant"} == red(GATES_MARKET_CONTEXT, unknown)
+    assert "unknown_share" in red(GATES_MARKET_CONTEXT, changed(compression_state=pl.lit("unknown")))

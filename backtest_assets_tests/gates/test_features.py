@@ -5,6 +5,8 @@ import polars as pl
 import pytest
 
 from backtest_assets.gates.features import GATES_FEATURES
+from backtest_assets.gates.gate import ask_all
+from backtest_assets.research.features.build import build_features
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
 
 EVIDENCE = honest("features", market().features)
@@ -56,7 +58,7 @@ def test_a_value_that_the_bars_do_not_give_is_found():
 
 
 def test_a_feature_that_saw_the_future_is_found():
-    ahead = changed(rv_96=pl.col("rv_96").shift(-1).over("symbol"))
+    ahead = changed(rv_12=pl.col("rv_12").shift(-1).over("symbol"))
     assert {"prefix_invariant"} == red(GATES_FEATURES, ahead)
 
 
@@ -64,3 +66,83 @@ def test_a_settlement_from_the_future_or_an_old_one_is_found():
     for hours in (8, -8):
         shifted = changed(funding_settled_at=pl.col("funding_settled_at") + timedelta(hours=hours))
         assert "funding_is_last_settled" in red(GATES_FEATURES, shifted)
+
+
+OPTIONAL = {
+    "basis_null_share": ("bars_spot", "close", "basis_bps"),
+    "volume_null_share": ("bars_um", "volume_base", "volume_quote_ratio_2880"),
+    "taker_null_share": ("bars_um", "taker_buy_base", "taker_imbalance"),
+    "spread_null_share": ("bars_um", "high", "spread_est_96_bps"),
+    "open_interest_null_share": ("positioning_um", "open_interest_base", "open_interest_log_change_4"),
+    "liquidations_null_share": ("positioning_um", "liquidated_long_quote", "liquidated_long_quote_96"),
+    "long_window_null_share": ("bars_um", "close", "rv_pct_17280"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_optional_columns_that_are_null_are_a_remark_that_names_what_is_not_there(name):
+    table, source, column = OPTIONAL[name]
+    gate = next(gate for gate in GATES_FEATURES if gate.name == name)
+    nothing = changed(**{column: pl.lit(None, dtype=pl.Float64)})
+    rows = EVIDENCE.inputs[table]
+    absent = answer(gate, with_inputs(nothing, **{table: rows.clear()}))
+    assert (False, False) == (absent.verdict.passed, absent.blocks)
+    assert f"{table} is not there" in absent.verdict.detail
+    lacking = answer(gate, with_inputs(nothing, **{table: rows.with_columns(pl.lit(None, pl.Float64).alias(source))}))
+    assert f"{table} has no {source}" in lacking.verdict.detail
+    assert f"most nulls in {column}" in answer(gate, nothing).verdict.detail
+
+
+def test_data_without_anything_optional_are_published_with_remarks_only():
+    nothing = pl.lit(None, dtype=pl.Float64)
+    made = market()
+    bars = made.bars.with_columns(volume_quote=nothing, taker_buy_base=nothing, taker_buy_quote=nothing)
+    inputs = {"bars_um": bars, "bars_spot": made.spot_bars.clear(), "positioning_um": made.positioning.clear()}
+    frame = build_features(bars, inputs["bars_spot"], made.funding, inputs["positioning_um"])
+    answers = ask_all(GATES_FEATURES, with_inputs(replace(EVIDENCE, frame=frame), **inputs))
+    assert {"basis_null_share", "taker_null_share", "open_interest_null_share", "liquidations_null_share"} == {
+        one.verdict.gate for one in answers if not one.verdict.passed
+    }
+    assert [] == [one.verdict.gate for one in answers if one.blocks]
+
+
+SCALED = {
+    "rv_pct_17280": "samples_recounted",
+    "rv_pct_2880": "samples_recounted",
+    "volume_quote_ratio_2880": "samples_recounted",
+    "spread_est_96_bps": "samples_recounted",
+    "range_frac": "agrees_with_bars",
+    "trend_ret_2880": "agrees_with_bars",
+    "taker_imbalance": "agrees_with_bars",
+    "open_interest_quote": "agrees_with_positioning",
+    "open_interest_log_change_4": "agrees_with_positioning",
+    "open_interest_log_change_96": "agrees_with_positioning",
+    "liquidated_short_quote": "agrees_with_positioning",
+    "liquidated_long_quote_96": "agrees_with_positioning",
+    "funding_persistence_age_h": "persistence_recounted",
+    "funding_persistence_severity": "persistence_recounted",
+}
+
+
+@pytest.mark.parametrize("column", SCALED)
+def test_a_wrong_value_is_found_by_another_count_and_by_the_past(column):
+    wrong = red(GATES_FEATURES, changed(**{column: pl.col(column) * 1.001}))
+    assert {SCALED[column], "prefix_invariant"} <= wrong
+
+
+def test_unknown_told_as_0_is_found():
+    for column, gate in SCALED.items():
+        if EVIDENCE.frame[column][3000:].null_count() > 100:
+            assert gate in red(GATES_FEATURES, changed(**{column: pl.col(column).fill_null(0.0)})), column
+
+
+def test_the_wrong_measure_and_a_state_of_the_future_are_found():
+    swapped = changed(volume_measure=pl.col("volume_measure").replace("volume_quote", "base_x_close"))
+    assert {"samples_recounted", "prefix_invariant"} <= red(GATES_FEATURES, swapped)
+    early = changed(is_funding_persistent=pl.col("is_funding_persistent").shift(-1).over("symbol"))
+    assert {"persistence_recounted", "prefix_invariant"} <= red(GATES_FEATURES, early)
+
+
+def test_rows_of_a_symbol_that_bars_do_not_have_are_found():
+    strange = changed(symbol=pl.col("symbol").replace("SYNBUSDT", "SYNCUSDT"))
+    assert {"covers_bars", "prefix_invariant", "agrees_with_bars"} <= red(GATES_FEATURES, strange)

@@ -1,4 +1,7 @@
-"""A driftless random market of two symbols: bursts of volatility, compressions, gaps, spot holes, fat funding."""
+"""A driftless random market of two symbols: bursts of volatility, compressions, gaps, spot holes, fat funding.
+
+Volumes, takers, open interest and liquidations are there too, each with holes.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +20,7 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.features.universe import build_universe
 from backtest_assets.research.outcomes.measure import measure_outcomes
-from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -35,8 +38,12 @@ class RandomMarket:
     run: ResearchRun
 
     @cached_property
+    def positioning(self):
+        return _positioning(self.bars)
+
+    @cached_property
     def features(self):
-        return build_features(self.bars, self.spot_bars, self.funding)
+        return build_features(self.bars, self.spot_bars, self.funding, self.positioning)
 
     @cached_property
     def context(self):
@@ -133,18 +140,51 @@ def _bars(rng: np.random.Generator, symbol: str, common: np.ndarray, *, gaps: bo
         "low": np.minimum(opens, close) / wick[1],
         "close": close,
     }
-    nothing = pl.lit(None, dtype=pl.Float64)
     return pl.DataFrame({name: np.where(is_gap, np.nan, values) for name, values in prices.items()}, nan_to_null=True).with_columns(
         symbol=pl.lit(symbol),
         open_at=pl.lit(origin) + BAR * pl.int_range(n),
         known_at=pl.lit(origin) + BAR * (pl.int_range(n) + 1),
-        volume_base=pl.when(~pl.Series(is_gap)).then(1.0),
-        volume_quote=nothing,
-        n_trades=nothing.cast(pl.Int64),
-        taker_buy_base=nothing,
-        taker_buy_quote=nothing,
         is_gap=pl.Series(is_gap),
+        **_volumes(rng.spawn(1)[0], close, is_gap),
     ).select(BARS_UM.schema.names()).cast(BARS_UM.schema)  # fmt: skip
+
+
+def _volumes(rng: np.random.Generator, close: np.ndarray, is_gap: np.ndarray) -> dict[str, pl.Series]:
+    """Volumes without quote on one early day, without takers now and then."""
+    n = close.size
+    base = np.exp(rng.standard_normal(n)) * (rng.random(n) > 0.001)  # some bars without a trade
+    bought = base * rng.beta(5, 5, n)
+    day = np.arange(n) // 96
+    lacks_takers = rng.random(n) < 0.01
+    values = {
+        "volume_base": base,
+        "volume_quote": np.where(day == 20, np.nan, base * close * 1.0001),
+        "n_trades": np.floor(100 * base),
+        "taker_buy_base": np.where(lacks_takers, np.nan, bought),
+        "taker_buy_quote": np.where(lacks_takers, np.nan, bought * close),
+    }
+    return {k: pl.Series(k, np.where(is_gap, np.nan, v), nan_to_null=True) for k, v in values.items()}
+
+
+def _positioning(bars: pl.DataFrame) -> pl.DataFrame:
+    """Open interest that follows the price and is stale on every 50th bar; liquidations on big bars, unknown on one day in forty."""
+    number = pl.col("open_at").dt.epoch("ms") // 900_000
+    held = pl.when((number % 50 != 0) & ~pl.col("is_gap")).then(1000.0 + 10.0 * pl.col("close"))
+    drop = (pl.col("open") - pl.col("close")).fill_null(0.0)
+    is_known = (number // 96) % 40 != 0
+    return POSITIONING_UM.conform(
+        bars.select(
+            "symbol",
+            "open_at",
+            "known_at",
+            open_interest_base=held,
+            open_interest_quote=held * pl.col("close"),
+            open_interest_age_min=pl.when(held.is_not_null()).then(5.0),
+            liquidated_long_quote=pl.when(is_known).then((drop - 0.2).clip(0.0) * 1e4),
+            liquidated_short_quote=pl.when(is_known).then((-drop - 0.2).clip(0.0) * 1e4),
+            n_liquidations=pl.when(is_known).then((drop.abs() > 0.2).cast(pl.Int64)),
+        )
+    )
 
 
 def _spot(rng: np.random.Generator, bars: pl.DataFrame) -> pl.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backtest_assets.stats.rank import rolling_percentile_rank
+from backtest_assets.stats.rank import rolling_percentile_rank, share_below
 
 
 def naive(values, window, min_count):
@@ -83,3 +83,24 @@ def test_an_impossible_window_or_value_is_refused():
         rolling_percentile_rank(np.zeros(3), 2, 0)
     with pytest.raises(ValueError, match="infinity"):
         rolling_percentile_rank(np.array([np.inf]), 2, 1)
+
+
+@pytest.mark.parametrize("decimals", [0, 9], ids=["ties", "distinct"])
+@pytest.mark.parametrize(("window", "min_count"), [(1, 1), (7, 3), (90, 30)])
+def test_the_share_below_counts_strictly_smaller_earlier_values(window, min_count, decimals):
+    values = gappy(4, 400, decimals)
+    expected = np.full(values.size, np.nan)
+    for t in range(values.size):
+        seen = values[max(0, t - window) : t]
+        present = seen[~np.isnan(seen)]
+        if present.size >= min_count and not np.isnan(values[t]):
+            expected[t] = np.mean(present < values[t])
+    np.testing.assert_array_equal(expected, share_below(values, window, min_count))
+
+
+def test_of_a_series_that_stands_still_nothing_is_below():
+    np.testing.assert_array_equal([np.nan, np.nan, 0.0, 0.0], share_below(np.ones(4), 3, 2))
+
+
+def test_an_empty_series_has_no_shares():
+    assert 0 == share_below(np.zeros(0), 3, 1).size

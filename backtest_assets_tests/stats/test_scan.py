@@ -18,6 +18,7 @@ NAN = np.nan
 def test_a_lag_shows_the_past_and_refuses_the_future():
     np.testing.assert_array_equal([NAN, NAN, 1.0], lagged(np.array([1.0, 2.0, 3.0]), 2))
     np.testing.assert_array_equal([NAN], lagged(np.array([1.0]), 5))
+    np.testing.assert_array_equal([NAN, NAN, NAN], lagged(np.array([1.0, 2.0, 3.0]), 4))
     with pytest.raises(ValueError, match="show the future"):
         lagged(np.array([1.0]), -1)
 

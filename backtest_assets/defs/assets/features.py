@@ -17,7 +17,8 @@ from backtest_assets.research.features.universe import build_universe
 def features(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Features."""
     desk = Desk(context, lake, "features")
-    yield from desk.publish(build_features(desk["bars_um"], desk["bars_spot"], desk["settlements_um"]))
+    inputs = (desk[name] for name in ("bars_um", "bars_spot", "settlements_um", "positioning_um"))
+    yield from desk.publish(build_features(*inputs))
 
 
 @table_asset("universe")

@@ -1,6 +1,6 @@
 """The ledger of every expected instant of a raw month: there or not, and if not, why; limits on it belong to the gates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
@@ -12,10 +12,9 @@ from backtest_assets.domain.clock import month_end, month_start
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import TableError
 from backtest_assets.research.bars.calendar import epoch_us
-from backtest_assets.research.bars.instants import Instants, instants_of
+from backtest_assets.research.bars.instants import Instants, instants_of, usual_instants
 from backtest_assets.stats.arrays import IntArray
 from backtest_assets.tables.bars import COVERAGE
-from backtest_assets.tables.contract import INSTANT
 
 
 class State(StrEnum):
@@ -36,7 +35,7 @@ MISSING: Final = EXPECTED[1:]
 """States of instants that should be there and are not."""
 
 _STATES: Final = tuple(State)
-_CODE: Final = {state: code for code, state in enumerate(_STATES)}
+_PRESENT, _OUTAGE, _SOURCE_MISSING, _NOT_LISTED, _NOT_YET, _ = range(len(_STATES))
 _NONE: Final = -1
 _HOUR_US: Final = 3.6e9
 
@@ -98,28 +97,22 @@ def cover(
     if not is_ingested and not frame.is_empty():
         message = f"{dataset} {symbol} {month}: {frame.height} rows of a dataset that is said not to be ingested; pass both from one manifest"
         raise TableError(message)
+    if not is_ingested:
+        unit, n_instants = usual_instants(dataset, month)
+        whole = (epoch_us(month_start(month)), epoch_us(month_end(month)), n_instants)
+        return _ledger(symbol, dataset, unit, [(*whole, State.NOT_INGESTED, None)])
     instants = instants_of(dataset, frame, symbol=symbol, month=month)
     ordered = sorted(origins, key=lambda origin: (origin.start, origin.end, origin.name))
     held = _covering(instants, ordered, held=True)
-    if is_ingested:
-        states = _states(instants, held, month, as_of, listing)
-    else:
-        states = np.full(instants.at_us.size, _CODE[State.NOT_INGESTED], dtype=np.int64)
-    lacking = np.where(states == _CODE[State.SOURCE_MISSING], _covering(instants, ordered, held=False), _NONE)
-    has_file = np.isin(states, (_CODE[State.PRESENT], _CODE[State.OUTAGE]))
-    stretches = _stretches(instants, states, np.where(has_file, held, lacking), month)
-    numbers: list[int] = stretches["number"].to_list()
-    origin_of = [None if number == _NONE else ordered[number] for number in numbers]
-    return COVERAGE.conform(
-        stretches.drop("number").with_columns(
-            pl.col("state").replace_strict(range(len(_STATES)), list(_STATES), return_dtype=pl.String),
-            pl.Series("origin", [origin and origin.name for origin in origin_of], dtype=pl.String),
-            pl.Series("sha256", [origin and origin.sha256 for origin in origin_of], dtype=pl.String),
-            symbol=pl.lit(symbol),
-            dataset=pl.lit(dataset),
-            unit=pl.lit(instants.unit),
-        )
-    )
+    states = _states(instants, held, month, as_of, listing)
+    named = np.where(states <= _OUTAGE, held, _NONE)
+    if np.any(states == _SOURCE_MISSING):
+        named = np.where(states == _SOURCE_MISSING, _covering(instants, ordered, held=False), named)
+    stretches = [
+        (first_us, until_us, n_instants, _STATES[state], None if number == _NONE else ordered[number])
+        for first_us, until_us, n_instants, state, number in _stretches(instants, states, named, month)
+    ]
+    return _ledger(symbol, dataset, instants.unit, stretches)
 
 
 def coverage_summary(coverage: pl.DataFrame) -> pl.DataFrame:
@@ -179,23 +172,28 @@ def _states(instants: Instants, held: IntArray, month: str, as_of: datetime, lis
     if as_of < month_end(month):
         arrived = np.flatnonzero(is_there & is_yet)
         is_yet &= np.arange(is_yet.size) <= (arrived[-1] if arrived.size else _NONE)
-    conditions = [~instants.of_listing(listing), ~is_yet, is_there, held != _NONE]
-    choices = (State.NOT_LISTED, State.NOT_YET, State.PRESENT, State.OUTAGE)
-    return np.select(conditions, [_CODE[state] for state in choices], _CODE[State.SOURCE_MISSING])
+    states = np.where(held == _NONE, _SOURCE_MISSING, _OUTAGE)
+    states[is_there] = _PRESENT
+    states[~is_yet] = _NOT_YET
+    states[~instants.of_listing(listing)] = _NOT_LISTED
+    return states
 
 
-def _stretches(instants: Instants, states: IntArray, origins: IntArray, month: str) -> pl.DataFrame:
-    is_new = np.ones(states.size, dtype=bool)
-    is_new[1:] = (np.diff(states) != 0) | (np.diff(origins) != 0)
-    first = np.flatnonzero(is_new)
+def _stretches(instants: Instants, states: IntArray, origins: IntArray, month: str) -> Iterator[tuple[int, ...]]:
+    """Yield first [us], until [us], count, state and origin of every run of instants that are alike in both."""
+    is_new = (states[1:] != states[:-1]) | (origins[1:] != origins[:-1])
+    first = np.concatenate([[0], np.flatnonzero(is_new) + 1])
     # The month is tiled whole: the first stretch begins with it, whenever its first instant is.
-    bounds = np.concatenate([[epoch_us(month_start(month))], instants.at_us[first[1:]], [epoch_us(month_end(month))]])
-    return pl.DataFrame(
-        {
-            "first_at": pl.Series(bounds[:-1]).cast(INSTANT),
-            "until_at": pl.Series(bounds[1:]).cast(INSTANT),
-            "n_instants": np.diff(np.append(first, states.size)),
-            "state": states[first],
-            "number": origins[first],
-        }
-    )
+    bounds = [epoch_us(month_start(month)), *instants.at_us[first[1:]].tolist(), epoch_us(month_end(month))]
+    counts = np.diff(first, append=states.size).tolist()
+    return zip(bounds[:-1], bounds[1:], counts, states[first].tolist(), origins[first].tolist(), strict=True)
+
+
+def _ledger(
+    symbol: str, dataset: str, unit: str, stretches: Sequence[tuple[int, int, int, State, Origin | None]]
+) -> pl.DataFrame:
+    rows = [
+        (symbol, dataset, first_us, until_us, n_instants, unit, state.value, origin and origin.name, origin and origin.sha256)
+        for first_us, until_us, n_instants, state, origin in stretches
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=COVERAGE.schema, orient="row")

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.domain.clock import BAR, month_end, month_start
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import TableError
-from backtest_assets.research.bars.admit import RawRows
+from backtest_assets.research.bars.admit import INTERVALS_MIN, RawRows
 from backtest_assets.research.bars.calendar import epoch_us
 from backtest_assets.stats.arrays import BoolArray, IntArray
 from backtest_assets.tables.contract import Table
@@ -31,6 +31,7 @@ USUAL_FUNDING_INTERVAL: Final = timedelta(hours=8)
 """The exchange's own default; it stands in for a month without one settlement that could tell."""
 
 _US: Final = timedelta(microseconds=1)
+_MINUTE_US: Final = 60_000_000
 _DAY: Final = timedelta(days=1)
 
 
@@ -78,39 +79,78 @@ def instants_of(dataset: str, frame: pl.DataFrame, *, symbol: str, month: str) -
     Raises:
         TableError: if the dataset is unknown, or the rows are not the month's (`RawRows`).
     """
+    rule = _rule_of(dataset)
+    return rule.lay(rule, frame, symbol, month)
+
+
+def usual_instants(dataset: str, month: str) -> tuple[str, int]:
+    """Return what the instants of a dataset are, and how many a month has of them if not one row can tell.
+
+    Raises:
+        TableError: if the dataset is unknown.
+    """
+    rule = _rule_of(dataset)
+    return rule.unit, (month_end(month) - month_start(month)) // rule.usual
+
+
+def _rule_of(dataset: str) -> "_Rule":
     if dataset not in _RULES:
         message = f"coverage: {dataset!r} has no calendar; datasets are {', '.join(_RULES)}"
         raise TableError(message)
-    table, rule = _RULES[dataset]
-    return rule(table, frame, symbol, month)
+    return _RULES[dataset]
 
 
-def _klines(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> Instants:
-    rows, length = RawRows(table).klines(frame, symbol=symbol, month=month)
-    return _regular("klines", rows["open_at"], month, length, has_length=True)
+def _klines(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) -> Instants:
+    at, minutes = _in_order(rule.table, frame, symbol, month), frame.get_column("interval_min", default=None)
+    if at is not None and minutes is not None and minutes.null_count() == 0:
+        shortest, longest = minutes.min(), minutes.max()
+        if shortest == longest and shortest in INTERVALS_MIN and not np.any(at % (longest * _MINUTE_US)):
+            return _regular(rule, at, month, timedelta(minutes=longest))
+    rows, length = RawRows(rule.table).klines(frame, symbol=symbol, month=month)
+    return _regular(rule, _in_us(rows["open_at"]), month, length)
 
 
-def _snapshots(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> Instants:
-    rows = RawRows(table).of_month(frame, symbol=symbol, month=month)
-    return _regular("snapshots", rows["snapshot_at"], month, SNAPSHOT_EVERY, has_length=False)
+def _marks(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) -> Instants:
+    at = _in_order(rule.table, frame, symbol, month)
+    if at is None:
+        rows = RawRows(rule.table).of_month(frame, symbol=symbol, month=month)
+        at = _in_us(rows[rule.table.key[1]])
+    return _regular(rule, at, month, rule.usual)
 
 
-def _days(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> Instants:
-    rows = RawRows(table).of_month(frame, symbol=symbol, month=month)
-    return _regular("days", rows["liquidated_at"], month, _DAY, has_length=True)
-
-
-def _regular(unit: str, found: pl.Series, month: str, every: timedelta, *, has_length: bool) -> Instants:
+def _regular(rule: "_Rule", found: IntArray, month: str, every: timedelta) -> Instants:
     start, step = epoch_us(month_start(month)), every // _US
     at = np.arange(start, epoch_us(month_end(month)), step, dtype=np.int64)
     is_there = np.zeros(at.size, dtype=bool)
-    is_there[(found.dt.epoch("us").to_numpy() - start) // step] = True
-    return Instants(unit, at, at + step if has_length else at, is_there, has_length)
+    is_there[(found - start) // step] = True
+    return Instants(rule.unit, at, at + step if rule.has_length else at, is_there, rule.has_length)
 
 
-def _settlements(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> Instants:
-    rows = RawRows(table).of_month(frame, symbol=symbol, month=month)
-    at: IntArray = rows["settled_at"].dt.epoch("us").to_numpy()
+def _in_order(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> IntArray | None:
+    """Return the instants of rows that are plainly a month's, each once and in order; None if that takes a closer look.
+
+    What the lake keeps is so, and telling it by two columns is ten times cheaper than `RawRows`.
+    """
+    if frame.is_empty() or frame.schema != table.schema:
+        return None
+    of, found = frame["symbol"], frame[table.key[1]]
+    if of.null_count() or found.null_count() or not (of == symbol).all():
+        return None
+    at = _in_us(found)
+    is_of_month = epoch_us(month_start(month)) <= at[0] and at[-1] < epoch_us(month_end(month))
+    return at if is_of_month and bool(np.all(at[1:] > at[:-1])) else None
+
+
+def _in_us(instants: pl.Series) -> IntArray:
+    return instants.to_physical().to_numpy()
+
+
+def _settlements(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) -> Instants:
+    table = rule.table
+    rows = frame
+    if _in_order(table, frame, symbol, month) is None:
+        rows = RawRows(table).of_month(frame, symbol=symbol, month=month)
+    at = _in_us(rows["settled_at"])
     hours = rows["funding_interval_h"].to_numpy()
     if not np.all(np.isfinite(hours) & (hours > 0)):
         message = f"{table.name} {symbol} {month}: a settlement without its interval; mend the source and ingest again"
@@ -118,14 +158,15 @@ def _settlements(table: Table, frame: pl.DataFrame, symbol: str, month: str) -> 
     own: IntArray = np.rint(hours * (timedelta(hours=1) // _US)).astype(np.int64)
     start, end = epoch_us(month_start(month)), epoch_us(month_end(month))
     if not at.size:
-        every = np.arange(start, end, USUAL_FUNDING_INTERVAL // _US, dtype=np.int64)
-        return Instants("settlements", every, every, np.zeros(every.size, dtype=bool), has_length=False)
+        return _regular(rule, at, month, rule.usual)
     head = np.arange(int(at[0] - own[0]), start - 1, -int(own[0]), dtype=np.int64)
     tail = np.arange(int(at[-1] + own[-1]), end, int(own[-1]), dtype=np.int64)
     missing = np.concatenate([head, *_holes(at, own), tail])
+    if not missing.size:
+        return Instants(rule.unit, at, at, np.ones(at.size, dtype=bool), has_length=False)
     both = np.concatenate([at, missing])
     order = np.argsort(both)
-    return Instants("settlements", both[order], both[order], order < at.size, has_length=False)
+    return Instants(rule.unit, both[order], both[order], order < at.size, has_length=False)
 
 
 def _holes(at: IntArray, own: IntArray) -> list[IntArray]:
@@ -138,13 +179,26 @@ def _holes(at: IntArray, own: IntArray) -> list[IntArray]:
     ]
 
 
-_Rule = Callable[[Table, pl.DataFrame, str, str], Instants]
-_RULES: Final[Mapping[str, tuple[Table, _Rule]]] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How a dataset's month is laid on its calendar; `usual` is the distance of its instants, where no row tells another."""
+
+    table: Table
+    unit: str
+    usual: timedelta
+    has_length: bool
+    lay: Callable[["_Rule", pl.DataFrame, str, str], Instants]
+
+
+_RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
     {
-        RAW_UM_OHLCV.name: (RAW_UM_OHLCV, _klines),
-        RAW_UM_FUNDING.name: (RAW_UM_FUNDING, _settlements),
-        RAW_SPOT_OHLCV.name: (RAW_SPOT_OHLCV, _klines),
-        RAW_UM_OPEN_INTEREST.name: (RAW_UM_OPEN_INTEREST, _snapshots),
-        RAW_UM_LIQUIDATIONS.name: (RAW_UM_LIQUIDATIONS, _days),
+        rule.table.name: rule
+        for rule in (
+            _Rule(RAW_UM_OHLCV, "klines", BAR, has_length=True, lay=_klines),
+            _Rule(RAW_UM_FUNDING, "settlements", USUAL_FUNDING_INTERVAL, has_length=False, lay=_settlements),
+            _Rule(RAW_SPOT_OHLCV, "klines", BAR, has_length=True, lay=_klines),
+            _Rule(RAW_UM_OPEN_INTEREST, "snapshots", SNAPSHOT_EVERY, has_length=False, lay=_marks),
+            _Rule(RAW_UM_LIQUIDATIONS, "days", _DAY, has_length=True, lay=_marks),
+        )
     }
 )

@@ -10,9 +10,23 @@ from backtest_assets.stats.rolling import rolling_quantile
 from backtest_assets.stats.scan import lagged
 from backtest_assets.tables.context import MARKET_CONTEXT
 
+NEEDS: Final = (
+    "symbol",
+    "open_at",
+    "known_at",
+    "rv_pct_2880",
+    "trend_ret_96",
+    "funding_rate_8h",
+    "compression_ratio",
+    "volume_quote_ratio_2880",
+)
+"""Columns of `features` that regimes are made of."""
+
 _WINDOW: Final = 8_640  # 90 days of bars
 _LEAST: Final = 2_880  # a third of it
 _LOW, _HIGH = 1.0 / 3.0, 2.0 / 3.0
+_COMPRESSED: Final = 0.8  # of the usual day's range
+_THIN, _HEAVY = 0.5, 2.0  # of the usual bar's traded value
 _EU_FROM, _US_FROM = 8, 16  # UTC hours
 
 
@@ -36,11 +50,12 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
     """
     thirds = [
         grid.frame.with_columns(_third(grid.values("funding_rate_8h"), q, name) for q, name in _THIRDS)
-        for grid in SymbolGrid.each(features, "features")
+        for grid in SymbolGrid.each(features.select(NEEDS), "features")
     ]
     if not thirds:
         return MARKET_CONTEXT.empty()
     rank, trend, rate = pl.col("rv_pct_2880"), pl.col("trend_ret_96"), pl.col("funding_rate_8h")
+    width, traded = pl.col("compression_ratio"), pl.col("volume_quote_ratio_2880")
     hour = pl.col("known_at").dt.hour()
     named = pl.concat(thirds).select(
         "symbol",
@@ -54,6 +69,8 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
             (rate > pl.col("upper"), "positive"),
             (pl.lit(value=True), "neutral"),
         ),
+        compression_state=_word((width <= _COMPRESSED, "compressed"), (width > _COMPRESSED, "open")),
+        liquidity_regime=_word((traded <= _THIN, "thin"), (traded < _HEAVY, "usual"), (traded >= _HEAVY, "heavy")),
         session=_word((hour < _EU_FROM, "asia"), (hour < _US_FROM, "eu"), (hour >= _US_FROM, "us")),
     )
     return MARKET_CONTEXT.conform(named)

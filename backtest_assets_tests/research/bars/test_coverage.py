@@ -203,9 +203,13 @@ def test_a_quiet_day_is_known_if_a_file_covers_all_of_it():
     )
 
 
-def test_of_two_files_over_one_instant_the_earlier_is_named_in_any_order():
-    files = [File("day.zip", "b", at(24), at(48)), WHOLE, File("day.zip", None, START, END)]
-    assert ["month.zip"] == ledger(KLINES, klines(), origins=files)["origin"].to_list()
+def test_of_two_files_over_one_instant_the_shorter_is_named_in_any_order():
+    files = [File("day.zip", "b", at(24), at(48)), WHOLE, File("hour.zip", None, at(30), at(31))]
+    assert [
+        (0.0, 24.0, 96, "present", "month.zip"),
+        (24.0, 48.0, 96, "present", "day.zip"),
+        (48.0, 696.0, 2592, "present", "month.zip"),
+    ] == told(ledger(KLINES, klines(), origins=files))
     assert_frame_equal(ledger(KLINES, klines(), origins=files), ledger(KLINES, klines(), origins=files[::-1]))
 
 
@@ -217,7 +221,7 @@ def state_of(number: int, open_at: datetime, case: "Case") -> tuple[str, str | N
         return "not_yet", None
     covering = sorted(
         (file for file in case.files if file.start <= open_at and close <= file.end),
-        key=lambda file: (file.start, file.end, file.name),
+        key=lambda file: (file.end - file.start, file.start, file.name),
     )
     held = next((file.name for file in covering if file.sha256), None)
     if number in case.there:

@@ -12,7 +12,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.sources.synthetic.market import generate_market
-from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, random_market
 from backtest_assets_tests.scenario import settled
@@ -80,7 +80,9 @@ def random_view(seed: int, n_days: int, symbols: tuple[str, ...] = SYMBOLS) -> M
     lacks = pl.Series(rng.random(n) < 0.02) | pl.col("is_gap")
     drawn = pl.when(~lacks).then(pl.Series(np.exp(rng.standard_normal(n)))).alias("volume_base")
     bars = market.bars.with_columns(drawn).filter(pl.col("symbol").is_in(symbols))
-    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), market.funding), market.funding)
+    return MarketView(
+        bars, build_features(bars, BARS_SPOT.empty(), market.funding, POSITIONING_UM.empty()), market.funding
+    )
 
 
 def changed_pasts(detect: Detect, view: MarketView) -> list[str]:
@@ -92,7 +94,9 @@ def changed_pasts(detect: Detect, view: MarketView) -> list[str]:
         cut = first + timedelta(seconds=share * (last - first).total_seconds())
         ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
         bars = view.bars.filter(known <= cut)
-        past = MarketView(bars, build_features(bars, BARS_SPOT.empty(), view.funding), view.funding)
+        past = MarketView(
+            bars, build_features(bars, BARS_SPOT.empty(), view.funding, POSITIONING_UM.empty()), view.funding
+        )
         try:
             assert_frame_equal(full.filter(known <= cut).with_columns(ended), detect(past))
         except AssertionError as difference:
@@ -118,7 +122,7 @@ def made(close: np.ndarray, wick: np.ndarray | float = 0.0, volume: np.ndarray |
         )
     )
     funding = settled(scenario.settlements([1e-4] * (close.size // 32)))
-    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding), funding)
+    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding, POSITIONING_UM.empty()), funding)
 
 
 def still(n_days: int = 60) -> MarketView:
@@ -149,7 +153,7 @@ def noise(seed: int, *, loose_volume: bool = False) -> MarketView:
         drawn = pl.Series(np.exp(np.random.default_rng(seed).standard_normal(bars.height)))
         bars = bars.with_columns(volume_quote=drawn, volume_base=drawn / pl.col("close"))
     funding = settled(symbol.funding)
-    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding), funding)
+    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding, POSITIONING_UM.empty()), funding)
 
 
 def drift_t(detect: Detect, n_bars: int, *, loose_volume: bool = False) -> tuple[int, float]:

@@ -13,7 +13,7 @@ from backtest_assets.research.events.definition import Definition
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.sources.synthetic.market import generate_market
-from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets.tables.contract import Table
 from backtest_assets_tests import scenario
 
@@ -41,7 +41,11 @@ def spot_of(bars: pl.DataFrame, basis: np.ndarray) -> pl.DataFrame:
 def view_of(bars: pl.DataFrame, spot: pl.DataFrame | None = None, rates: np.ndarray | None = None) -> MarketView:
     given = [1e-4] * (bars.height // 32) if rates is None else list(rates)
     funding = scenario.settlements(given)
-    return MarketView(bars, build_features(bars, BARS_SPOT.empty() if spot is None else spot, funding), funding)
+    return MarketView(
+        bars,
+        build_features(bars, BARS_SPOT.empty() if spot is None else spot, funding, POSITIONING_UM.empty()),
+        funding,
+    )
 
 
 @cache
@@ -117,7 +121,11 @@ def driftless_view(seed: int, n_days: int = 120) -> MarketView:
     invented = generate_market(seed, ("SYNAUSDT", "SYNBUSDT"), scenario.MONDAY, end).values()
     bars = _clean(BARS_UM, [one.klines for one in invented])
     funding = pl.concat(one.funding for one in invented)
-    return MarketView(bars, build_features(bars, _clean(BARS_SPOT, [one.spot for one in invented]), funding), funding)
+    return MarketView(
+        bars,
+        build_features(bars, _clean(BARS_SPOT, [one.spot for one in invented]), funding, POSITIONING_UM.empty()),
+        funding,
+    )
 
 
 def _clean(table: Table, klines: list[pl.DataFrame]) -> pl.DataFrame:

@@ -30,7 +30,14 @@ def events_at(hours, **columns: object):
 
 def context_at(hours, symbol="BTCUSDT", **labels: str):
     at = [T0 + h * HOUR for h in hours]
-    given = {"vol_regime": "low", "bull_bear": "bull", "funding_regime": "neutral", "session": "asia"} | labels
+    given = {
+        "vol_regime": "low",
+        "bull_bear": "bull",
+        "funding_regime": "neutral",
+        "compression_state": "open",
+        "liquidity_regime": "usual",
+        "session": "asia",
+    } | labels
     frame = pl.DataFrame({"known_at": at}).with_columns(pl.col("known_at").cast(pl.Datetime("us", "UTC")))
     return MARKET_CONTEXT.conform(
         frame.with_columns(

@@ -132,7 +132,9 @@ def test_spot_holes_of_a_random_market_are_tolerated():
     rng = np.random.default_rng(2)
     beside = market.bars["close"] / pl.Series(1 + 1e-4 * np.cumsum(0.1 * rng.standard_normal(market.bars.height)))
     spot = market.spot_bars.with_columns(pl.when(~pl.col("is_gap")).then(beside).alias("close"))
-    view = MarketView(market.bars, build_features(market.bars, spot, market.funding), market.funding)
+    view = MarketView(
+        market.bars, build_features(market.bars, spot, market.funding, POSITIONING_UM.empty()), market.funding
+    )
     found = detect(view, params=Desync())
     assert found.height > 0
     assert found.select(pl.col("severity").is_finite().all() & (pl.col("severity") > 1).all()).item()

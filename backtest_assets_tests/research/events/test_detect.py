@@ -12,7 +12,7 @@ from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
-from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets.tables.events import EVENT_CANDIDATES
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 from backtest_assets_tests.properties.random_market import ORIGIN, a_run, random_market
@@ -84,7 +84,9 @@ def real_events() -> pl.DataFrame:
         pytest.skip(f"the shared real market data are not at {REAL}")
     bars, funding = real_bars(), real_funding()
     run = ResearchRun(run_id="real", symbols="BTCUSDT,ETHUSDT", start="2022-01-01", end="2025-12-31", source="files:x")
-    return detect_events(MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding), funding), run=run)
+    return detect_events(
+        MarketView(bars, build_features(bars, BARS_SPOT.empty(), funding, POSITIONING_UM.empty()), funding), run=run
+    )
 
 
 def real_bars() -> pl.DataFrame:

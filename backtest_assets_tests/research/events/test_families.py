@@ -16,7 +16,7 @@ from backtest_assets.research.events.families.range_compression_breakout_window 
 from backtest_assets.research.events.families.vol_shock_relaxation import VolShock
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
-from backtest_assets.tables.bars import BARS_SPOT, BARS_UM
+from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import random_market
 
@@ -136,7 +136,7 @@ def reversals(rates: list[float], closes: list[float] | None = None) -> pl.DataF
         close = pl.Series(closes)
         bars = BARS_UM.conform(bars.with_columns(open=close, high=close + 0.5, low=close - 0.5, close=close))
     funding = scenario.settlements(rates)
-    features = build_features(bars, BARS_SPOT.empty(), funding)
+    features = build_features(bars, BARS_SPOT.empty(), funding, POSITIONING_UM.empty())
     return funding_extreme_reversal_window.detect(MarketView(bars, features, funding), params=FundingReversal())
 
 
@@ -167,7 +167,7 @@ def test_events_after_days_without_bars_are_of_low_quality_and_block_nobody():
     lost = pl.col("open_at").is_between(FEATURES["open_at"][3400], FEATURES["open_at"][4000])
     prices = [pl.when(~lost).then(pl.col(name)).alias(name) for name in ("open", "high", "low", "close", "volume_base")]
     bars = MARKET.bars.with_columns(*prices, is_gap=lost | pl.col("is_gap"))
-    features = build_features(bars, MARKET.spot_bars, MARKET.funding)
+    features = build_features(bars, MARKET.spot_bars, MARKET.funding, MARKET.positioning)
     found = range_compression_breakout_window.detect(MarketView(bars, features, MARKET.funding), params=Breakout())
     is_low = pl.col("status") == "low_quality"
     assert {True, False} == set(found.select(is_low).to_series())
@@ -181,7 +181,7 @@ def test_a_market_without_volatility_has_no_events():
         scenario.bars(60 * 96).with_columns(pl.lit(100.0).alias(name) for name in ("open", "high", "low", "close"))
     )
     funding = scenario.settlements([1e-4] * 180)
-    features = build_features(still, BARS_SPOT.empty(), funding)
+    features = build_features(still, BARS_SPOT.empty(), funding, POSITIONING_UM.empty())
     assert 0 == vol_shock_relaxation.detect(MarketView(still, features, funding), params=VolShock()).height
     assert 0 == range_compression_breakout_window.detect(MarketView(still, features, funding), params=Breakout()).height
     assert (

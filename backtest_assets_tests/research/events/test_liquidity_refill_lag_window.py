@@ -8,7 +8,7 @@ from backtest_assets.research.events.families import liquidity_refill_lag_window
 from backtest_assets.research.events.families.liquidity_refill_lag_window import RefillLag
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
-from backtest_assets.tables.bars import BARS_SPOT
+from backtest_assets.tables.bars import BARS_SPOT, POSITIONING_UM
 from backtest_assets_tests.research.events import bursts
 
 detect = partial(liquidity_refill_lag_window.detect, params=RefillLag())
@@ -60,7 +60,7 @@ def shaped(before: np.ndarray, onset: float, after: float) -> MarketView:
         pl.when(is_move).then(top).otherwise("high").alias("high"),
         pl.when(is_move).then(bottom).otherwise("low").alias("low"),
     )
-    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), made.funding), made.funding)
+    return MarketView(bars, build_features(bars, BARS_SPOT.empty(), made.funding, POSITIONING_UM.empty()), made.funding)
 
 
 @pytest.mark.parametrize(

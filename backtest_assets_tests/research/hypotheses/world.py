@@ -161,6 +161,8 @@ def _context(run: ResearchRun, symbol: str, n_bars: int, rng: np.random.Generato
         vol_regime=pl.Series(draw("low", "mid", "high")),
         bull_bear=pl.Series(draw("bull", "bear")),
         funding_regime=pl.Series(draw("negative", "neutral", "positive", "unknown")),
+        compression_state=pl.lit("open"),
+        liquidity_regime=pl.lit("usual"),
         session=pl.Series(np.resize(np.repeat(["asia", "eu", "us"], 32), n_bars + 1)),
     )
 

@@ -154,6 +154,8 @@ def context_of(bars: pl.DataFrame) -> pl.DataFrame:
             .otherwise(pl.lit("high")),
             bull_bear=pl.lit("bull"),
             funding_regime=pl.lit("neutral"),
+            compression_state=pl.lit("open"),
+            liquidity_regime=pl.lit("usual"),
             session=pl.lit("eu"),
         )
     )

@@ -60,7 +60,7 @@ def detect(view: MarketView, *, params: ForcedFlow) -> pl.DataFrame:
 
 
 def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Candidates:
-    flow, threshold = _flow(_imbalance(bar_grid), grid.values("logret_1"), params.rate)
+    flow, threshold = _flow(grid.values("taker_imbalance"), grid.values("logret_1"), params.rate)
     direction = np.where((np.abs(flow) > threshold * BEYOND) & (threshold > 0), np.sign(flow), 0.0).astype(np.int64)
     anchor = _anchors(direction, params.quiet_bars)
     anchor = anchor[_is_extreme_of_next(bar_grid, anchor, direction[anchor], params.quiet_bars)]
@@ -74,12 +74,6 @@ def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Ca
         severity=np.abs(flow[anchor]) / threshold[anchor],
         threshold=threshold[anchor],
     )
-
-
-def _imbalance(bar_grid: SymbolGrid) -> FloatArray:
-    volume = bar_grid.values("volume_base")
-    bought = np.divide(bar_grid.values("taker_buy_base"), volume, out=np.full(volume.size, np.nan), where=volume > 0)
-    return 2.0 * bought - 1.0
 
 
 def _flow(imbalance: FloatArray, move: FloatArray, rate: float) -> tuple[FloatArray, FloatArray]:

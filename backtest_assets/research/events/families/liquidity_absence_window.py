@@ -12,7 +12,7 @@ from backtest_assets.research.events.definition import Candidates, Definition
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
-from backtest_assets.stats.rolling import rolling_median, rolling_quantile
+from backtest_assets.stats.rolling import rolling_quantile
 from backtest_assets.stats.scan import lagged
 
 _PER_DAY: Final = 3  # funding hours: 00, 08 and 16 UTC
@@ -63,17 +63,11 @@ def detect(view: MarketView, *, params: Absence) -> pl.DataFrame:
     Knows:
         the onset bar's close; the threshold ends one day before it.
     """
-    return pl.concat([_of_symbol(_activity(bar_grid), grid, params).frame(grid) for bar_grid, grid in view.grids()])
+    return pl.concat([_of_symbol(grid, params).frame(grid) for _, grid in view.grids()])
 
 
-def _activity(bar_grid: SymbolGrid) -> FloatArray:
-    value = bar_grid.frame.select(pl.coalesce("volume_quote", pl.col("volume_base") * pl.col("close"))).to_series()
-    traded = value.cast(pl.Float64).to_numpy()
-    usual = rolling_median(traded, _MONTH, _MONTH // 3)
-    return np.divide(traded, usual, out=np.full(traded.size, np.nan), where=usual > 0)
-
-
-def _of_symbol(activity: FloatArray, grid: SymbolGrid, params: Absence) -> Candidates:
+def _of_symbol(grid: SymbolGrid, params: Absence) -> Candidates:
+    activity = grid.values("volume_quote_ratio_2880")
     hours = np.flatnonzero(grid.open_us % _EVERY_US == 0)
     volatility = np.where(grid.is_real, grid.values("rv_12"), np.nan)
     traded, moved = (_against_same_hour(values[hours], params) for values in (activity, volatility))

@@ -54,14 +54,11 @@ def detect(view: MarketView, *, params: RefillLag) -> pl.DataFrame:
     Knows:
         the last confirming bar's close; threshold and usual range end before the move.
     """
-    return pl.concat([_of_symbol(_range(bar_grid), grid, params).frame(grid) for bar_grid, grid in view.grids()])
+    return pl.concat([_of_symbol(grid, params).frame(grid) for _, grid in view.grids()])
 
 
-def _range(bar_grid: SymbolGrid) -> FloatArray:
-    return (bar_grid.values("high") - bar_grid.values("low")) / bar_grid.values("close")
-
-
-def _of_symbol(width: FloatArray, grid: SymbolGrid, params: RefillLag) -> Candidates:
+def _of_symbol(grid: SymbolGrid, params: RefillLag) -> Candidates:
+    width = grid.values("range_frac")
     move = Crossings.up(np.abs(grid.values("logret_1")), params.rate)
     usual = _usual(width, move.row, params.usual_bars)
     span = params.lag_bars + 1

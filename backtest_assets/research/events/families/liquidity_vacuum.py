@@ -66,19 +66,12 @@ def detect(view: MarketView, *, params: Vacuum) -> pl.DataFrame:
     """
     return pl.concat(
         [
-            _of_symbol(_thin(_activity(bar_grid), _range(bar_grid), params), grid, params).frame(grid)
-            for bar_grid, grid in view.grids()
+            _of_symbol(
+                _thin(grid.values("volume_quote_ratio_2880"), grid.values("range_frac"), params), grid, params
+            ).frame(grid)
+            for _, grid in view.grids()
         ]
     )
-
-
-def _activity(bar_grid: SymbolGrid) -> FloatArray:
-    value = bar_grid.frame.select(pl.coalesce("volume_quote", pl.col("volume_base") * pl.col("close"))).to_series()
-    return _over_median(value.cast(pl.Float64).to_numpy())
-
-
-def _range(bar_grid: SymbolGrid) -> FloatArray:
-    return (bar_grid.values("high") - bar_grid.values("low")) / bar_grid.values("close")
 
 
 def _over_median(values: FloatArray) -> FloatArray:
