@@ -202,7 +202,8 @@ def _unjudged(evidence: Evidence) -> pl.DataFrame:
         pl.DataFrame({"symbol": run.symbol_list}), how="cross"
     )
     key, rows = ("event_type", "symbol"), evidence.frame.select("event_type", "symbol")
-    return pl.concat([asked.join(rows, on=key, how="anti"), rows.join(asked, on=key, how="anti")])
+    twice = rows.filter(pl.struct(key).is_duplicated())
+    return pl.concat([asked.join(rows, on=key, how="anti"), rows.join(asked, on=key, how="anti"), twice])
 
 
 def _fates_lost(evidence: Evidence) -> pl.DataFrame:
@@ -222,7 +223,7 @@ def _fates_lost(evidence: Evidence) -> pl.DataFrame:
 
 
 def _not_run(evidence: Evidence) -> tuple[float, str]:
-    out = evidence.frame.filter(pl.col("status") == "NOT_RUN")
+    out = evidence.frame.filter((pl.col("status") != "RUN").fill_null(value=True))
     listed = "; ".join(
         f"{family} on {symbol}: {reason}"
         for family, symbol, reason in out.select("event_type", "symbol", "reason").iter_rows()

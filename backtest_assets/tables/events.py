@@ -107,7 +107,7 @@ EVENT_FAMILIES = Table(
     "What became of every family and symbol: run or not, and where its candidates went.",
     (
         Rule("reason_if_not_run", (pl.col("status") == "RUN") == (pl.col("reason") == "")),
-        Rule("only_run_has_candidates", (pl.col("status") == "RUN") | (pl.col("n_candidates") == 0)),
+        Rule("only_run_has_events", (pl.col("status") != "NOT_RUN") | (pl.col("n_accepted") == 0)),
     ),
 )
 TABLES = (EVENT_CANDIDATES, EVENT_FAMILIES, EVENT_CONTROLS)

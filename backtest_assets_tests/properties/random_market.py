@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR, months_between
+from backtest_assets.domain.event import EventType
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.controls import match_controls
@@ -26,6 +27,11 @@ from backtest_assets.tables.raw import RAW_UM_FUNDING
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 SYMBOLS = ("SYNAUSDT", "SYNBUSDT")
 WARM_UP_DAYS = 40
+RARE = (
+    EventType.VOL_SHOCK_RELAXATION,
+    EventType.FUNDING_EXTREME_REVERSAL_WINDOW,
+    EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,18 @@ class RandomMarket:
         return drop_ineligible(detect_events(self.view, run=self.run), self.universe)
 
     @cached_property
+    def rare_events(self):
+        """Events of families that are rare enough for a young market to have quiet days between them."""
+        return self.events.filter(pl.col("event_type").is_in([family.value for family in RARE]))
+
+    @cached_property
     def universe(self):
         months = months_between(*self.run.window)
         return build_universe(self.bars, symbols=SYMBOLS, months=months, listings={}, top_n=0, lookback_days=30)
 
     @cached_property
     def controls(self):
-        return match_controls(self.bars, self.features, self.events, run=self.run)
+        return match_controls(self.bars, self.features, self.rare_events, run=self.run)
 
     @cached_property
     def outcomes(self):
@@ -191,7 +202,10 @@ def _spot(rng: np.random.Generator, bars: pl.DataFrame) -> pl.DataFrame:
     n = bars.height
     hole = rng.integers(0, n - 500)
     missing = pl.Series((np.arange(n) >= hole) & (np.arange(n) < hole + 300)) | pl.col("is_gap")
-    basis = pl.Series(1.0 + 0.0003 * rng.standard_normal(n))
+    shocks = pl.Series(6e-5 * rng.standard_normal(n))
+    basis = (
+        1.0 + shocks.ewm_mean(alpha=0.02, adjust=False) / 0.02
+    )  # comes home over half a day, so that it comes apart too
     prices = [pl.when(~missing).then(pl.col(name) * basis).alias(name) for name in ("open", "high", "low", "close")]
     return bars.with_columns(*prices, is_gap=missing)
 

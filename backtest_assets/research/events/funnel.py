@@ -29,7 +29,7 @@ def summarise_families(events: pl.DataFrame, features: pl.DataFrame, *, run: Res
         the whole run: it is a summary, and nothing that decides reads it.
     """
     start, end = run.window
-    inside = features.filter(pl.col("open_at").is_between(start, end, closed="left"))
+    inside = features.filter(pl.col("known_at").is_between(start, end, closed="left"))
     known = {
         str(symbol): rows.select(pl.exclude("symbol").count()).row(0, named=True)
         for (symbol,), rows in inside.partition_by("symbol", as_dict=True).items()

@@ -78,8 +78,9 @@ def random_view(seed: int, n_days: int, symbols: tuple[str, ...] = SYMBOLS) -> M
     rng = np.random.default_rng(seed)
     n = market.bars.height
     lacks = pl.Series(rng.random(n) < 0.02) | pl.col("is_gap")
-    drawn = pl.when(~lacks).then(pl.Series(np.exp(rng.standard_normal(n)))).alias("volume_base")
-    bars = market.bars.with_columns(drawn).filter(pl.col("symbol").is_in(symbols))
+    drawn = pl.when(~lacks).then(pl.Series(np.exp(rng.standard_normal(n))))
+    quote = pl.when(pl.col("volume_quote").is_not_null()).then(drawn * pl.col("close") * 1.0001)
+    bars = market.bars.with_columns(volume_base=drawn, volume_quote=quote).filter(pl.col("symbol").is_in(symbols))
     return MarketView(
         bars, build_features(bars, BARS_SPOT.empty(), market.funding, POSITIONING_UM.empty()), market.funding
     )
@@ -88,7 +89,8 @@ def random_view(seed: int, n_days: int, symbols: tuple[str, ...] = SYMBOLS) -> M
 def changed_pasts(detect: Detect, view: MarketView) -> list[str]:
     """Cuts at which events known by then differ when nothing after the cut exists."""
     full, known = detect(view), pl.col("known_at")
-    first, last = view.bars["known_at"].min(), view.bars["known_at"].max()
+    instants = view.bars["known_at"].unique().sort()
+    first, last = instants[0], instants[-1]
     changed: list[str] = []
     for share in np.linspace(0.45, 0.99, N_CUTS):
         cut = first + timedelta(seconds=share * (last - first).total_seconds())
@@ -179,6 +181,15 @@ def usual(values: np.ndarray, window: int, least: int) -> np.ndarray:
         if past.size >= least:
             result[t] = np.median(past)
     return result
+
+
+def traded(bars: pl.DataFrame) -> np.ndarray:
+    """Traded value over its 30-day median, in quote where the source gives it throughout, else base times close."""
+    quote, base = column(bars, "volume_quote"), column(bars, "volume_base") * column(bars, "close")
+    by_quote, by_base = quote / usual(quote, 2880, 960), base / usual(base, 2880, 960)
+    lacks = np.isnan(quote) & ~np.isnan(base)
+    has_quote = [not lacks[max(t - 2879, 0) : t + 1].any() for t in range(lacks.size)]
+    return np.where(has_quote, by_quote, by_base)
 
 
 def column(frame: pl.DataFrame, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from backtest_assets.research.events.controls import CALIPER, match_controls
 from backtest_assets_tests.properties.random_market import random_market
 
 MARKET = random_market(7)
-ACCEPTED = MARKET.events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
+ACCEPTED = MARKET.rare_events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
 CONTROLS = MARKET.controls
 
 
@@ -76,7 +76,7 @@ def test_the_first_control_is_the_best_that_was_free():
 
 
 def test_the_order_of_events_does_not_matter_and_nobody_else_has_controls():
-    shuffled = MARKET.events.sample(fraction=1.0, shuffle=True, seed=3)
+    shuffled = MARKET.rare_events.sample(fraction=1.0, shuffle=True, seed=3)
     assert_frame_equal(CONTROLS, match_controls(MARKET.bars, MARKET.features, shuffled, run=MARKET.run))
     assert set(CONTROLS["event_id"]) <= set(ACCEPTED["event_id"])
 

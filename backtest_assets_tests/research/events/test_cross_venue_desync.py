@@ -8,6 +8,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.research.events.families.cross_venue_desync import Desync, detect
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
+from backtest_assets.tables.bars import POSITIONING_UM
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import random_market
 from backtest_assets_tests.research.events.evidence import (

@@ -5,6 +5,7 @@ import pytest
 from backtest_assets.domain.clock import BAR
 from backtest_assets.research.events.families.directional_exhaustion_after_forced_flow import ForcedFlow, detect
 from backtest_assets.research.events.view import MarketView
+from backtest_assets.research.features.build import build_features
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import random_market
 from backtest_assets_tests.research.events.evidence import (
@@ -80,9 +81,8 @@ def test_takers_decide_once_thirty_days_of_them_are_known():
     assert (-1, scenario.MONDAY + 3_200 * BAR) == (event["side"], event["onset_at"])
     assert 0.9 == pytest.approx(event["severity"] * event["threshold"])
     imbalance[2_000:] = np.nan  # takers become unknown before the thirty days are full
-    unknown = view_of(bars_of(quiet, imbalance=imbalance))
-    nulls = unknown.bars.with_columns(pl.col("taker_buy_base").fill_nan(None))
-    by_moves = detect(MarketView(nulls, unknown.features, unknown.funding), params=ForcedFlow())
+    bars = bars_of(quiet, imbalance=imbalance).with_columns(pl.col("taker_buy_base").fill_nan(None))
+    by_moves = detect(view_of(bars), params=ForcedFlow())
     assert [(FALL, FALL + 32, 1)] == numbers(by_moves)
 
 
@@ -108,17 +108,19 @@ def test_the_slow_reader_finds_the_same_on_a_random_market(with_takers):
     bars = MARKET.bars.with_columns(
         taker_buy_base=pl.col("volume_base") * bought if with_takers else pl.lit(None, dtype=pl.Float64)
     )
-    found = detect(MarketView(bars, MARKET.features, MARKET.funding), params=ForcedFlow())
+    features = build_features(bars, MARKET.spot_bars, MARKET.funding, MARKET.positioning)
+    found = detect(MarketView(bars, features, MARKET.funding), params=ForcedFlow())
     n_found = 0
     for symbol in ("SYNAUSDT", "SYNBUSDT"):
         mine = bars.filter(pl.col("symbol") == symbol)
-        features = MARKET.features.filter(pl.col("symbol") == symbol)
-        flow = (
-            (2 * mine["taker_buy_base"] / mine["volume_base"] - 1) if with_takers else features["logret_1"]
-        ).to_numpy()
+        moved, quality = features.filter(pl.col("symbol") == symbol).select("logret_1", "coverage_2880")
+        bought_share = mine.select(
+            pl.when(pl.col("volume_base") > 0).then(pl.col("taker_buy_base") / pl.col("volume_base"))
+        )
+        flow = ((2 * bought_share.to_series() - 1) if with_takers else moved).to_numpy()
         high, low, threshold = mine["high"].to_numpy(), mine["low"].to_numpy(), slow_threshold(np.abs(flow))
         if with_takers:
-            move = features["logret_1"].to_numpy()
+            move = moved.to_numpy()
             early = np.isnan(threshold)
             flow, threshold = np.where(early, move, flow), np.where(early, slow_threshold(np.abs(move)), threshold)
         sign = [int(np.sign(f)) if abs(f) > q else 0 for f, q in zip(flow, threshold, strict=True)]
@@ -130,7 +132,7 @@ def test_the_slow_reader_finds_the_same_on_a_random_market(with_takers):
             beyond = high[after] - high[t] if sign[t] > 0 else low[t] - low[after]
             if not np.isnan(beyond).any() and beyond.max() <= 0:
                 rows.append((t, -sign[t]))
-        statuses = fates([(t + 32, t + 64, features["coverage_2880"][t + 32]) for t, _ in rows])
+        statuses = fates([(t + 32, t + 64, quality[t + 32]) for t, _ in rows])
         opens, known = mine["open_at"], mine["known_at"]
         expected = [
             (opens[t], known[t + 32], known[t + 64] if t + 64 < len(sign) else None, side, status)

@@ -83,8 +83,7 @@ def test_a_gap_is_no_absence_and_neither_is_the_hour_after_it():
 
 def test_absences_are_those_a_slow_reader_finds():
     view = bursts.random_view(28, 100, ("SYNAUSDT",))
-    value = bursts.column(view.bars, "volume_base") * bursts.column(view.bars, "close")
-    traded = value / bursts.usual(value, 2880, 960)
+    traded = bursts.traded(view.bars)
     rv = np.where(view.bars["is_gap"], np.nan, bursts.column(view.features, "rv_12"))
 
     def state(t: int, series: np.ndarray) -> tuple[float, float]:
@@ -95,7 +94,7 @@ def test_absences_are_those_a_slow_reader_finds():
         return series[t] / level, level
 
     events = []
-    for t in range(32, value.size, 32):
+    for t in range(32, traded.size, 32):
         series = rv if np.isnan(traded[t]) else traded
         (now, level), (before, _) = state(t, series), state(t - 32, series)
         if now < 1 <= before:

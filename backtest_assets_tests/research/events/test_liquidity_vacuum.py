@@ -73,9 +73,9 @@ def test_a_vacuum_sets_in_within_a_day_after_the_move(distance, n_events):
 
 def test_vacuums_are_those_a_slow_reader_finds():
     view = bursts.random_view(28, 80, ("SYNAUSDT",))
-    high, low, close, volume = (bursts.column(view.bars, name) for name in ("high", "low", "close", "volume_base"))
-    width, value = (high - low) / close, volume * close
-    thin = (value < 0.65 * bursts.usual(value, 2880, 960)) & (width > 1.3 * bursts.usual(width, 2880, 960))
+    high, low, close = (bursts.column(view.bars, name) for name in ("high", "low", "close"))
+    width = (high - low) / close
+    thin = (bursts.traded(view.bars) < 0.65) & (width > 1.3 * bursts.usual(width, 2880, 960))
     moves = bursts.crossings(np.abs(bursts.column(view.features, "logret_1")), 0.05)
     events = []
     for t in range(1, thin.size - 1):

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ USUAL = [1e-4, 2e-4] * 15
 """Thirty settlements: just enough to compare with."""
 
 
-def active(rates: list[float], **settings: float) -> list[bool | None]:
+def active(rates: list[float], **settings: Any) -> list[bool | None]:  # noqa: ANN401  # handed on to the scenario
     return funding_persistence(scenario.settlements(rates, **settings))["is_funding_persistent"].to_list()
 
 

@@ -1,6 +1,7 @@
 """A small market of random events whose truth is known, with its outcomes measured by brute force."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -21,6 +22,12 @@ from backtest_assets.tables.outcomes import EVENT_OUTCOMES
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SD_BPS = 20.0
+FIRST = (
+    EventType.VOL_SHOCK_RELAXATION,
+    EventType.FUNDING_EXTREME_REVERSAL_WINDOW,
+    EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+)
+"""Families whose events the market's own generator draws; the others have one each, so that a new family moves no price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,15 @@ def make_world(
     """Make a market of two symbols with `n_events` events per family and symbol."""
     run = make_run(n_days, **settings)
     rng = np.random.default_rng(seed)
+    rng_of = {f: rng if f in FIRST else np.random.default_rng([seed, i]) for i, f in enumerate(EventType)}
     n_bars = n_days * BARS_PER_DAY
     events = pl.concat(
-        _events(run, family, s, rng, n_events=n_events, n_bars=n_bars) for family in run.event_types for s in SYMBOLS
+        _events(run, family, s, rng_of[family], n_events=n_events, n_bars=n_bars)
+        for family in run.event_types
+        for s in SYMBOLS
     )
     opens = {s: _opens(events, s, plant or Plant(), rng, drift_bps=drift_bps, n_bars=n_bars) for s in SYMBOLS}
-    outcomes = pl.concat(_outcomes(run, events, s, opens[s], rng) for s in SYMBOLS)
+    outcomes = pl.concat(_outcomes(run, events, s, opens[s], rng_of) for s in SYMBOLS)
     bars = BARS_UM.conform(pl.concat(_bars(run, s, opens[s]) for s in SYMBOLS))
     context = MARKET_CONTEXT.conform(pl.concat(_context(run, s, n_bars, rng) for s in SYMBOLS))
     candidates = EVENT_CANDIDATES.conform(events.drop("bar"))
@@ -168,7 +178,11 @@ def _context(run: ResearchRun, symbol: str, n_bars: int, rng: np.random.Generato
 
 
 def _outcomes(
-    run: ResearchRun, events: pl.DataFrame, symbol: str, opens: np.ndarray, rng: np.random.Generator
+    run: ResearchRun,
+    events: pl.DataFrame,
+    symbol: str,
+    opens: np.ndarray,
+    rng_of: Mapping[EventType, np.random.Generator],
 ) -> pl.DataFrame:
     rows: list[tuple[object, ...]] = []
     start, splits = run.window[0], run.splits
@@ -186,7 +200,7 @@ def _outcomes(
             for delay, hold in cells
         ]
         if is_centre and event["bar"] > 200:
-            back = event["bar"] - int(rng.integers(100, 200))
+            back = event["bar"] - int(rng_of[EventType(event["event_type"])].integers(100, 200))
             if splits.split_of(start + back * BAR) == split:
                 rows += [_outcome(event, split, 0, h, opens, start=start, control=1, bar=back) for h in HOLD_GRID_BARS]
     return pl.DataFrame(rows, schema=EVENT_OUTCOMES.schema, orient="row")

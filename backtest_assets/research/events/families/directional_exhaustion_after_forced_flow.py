@@ -30,6 +30,7 @@ class ForcedFlow(Definition):
         "forced_flow_v1: |taker_imbalance|, or |logret_1| where takers are unknown, above its trailing 90-day quantile; "
         "then 32 bars within the last such bar's extreme"
     )
+    needs: ClassVar[tuple[str, ...]] = ("logret_1",)
 
     rate: float = 0.01
     quiet_bars: int = 32

@@ -29,6 +29,7 @@ class FundingReversal(Definition):
 
     event_type: ClassVar[EventType] = EventType.FUNDING_EXTREME_REVERSAL_WINDOW
     version: ClassVar[str] = "funding_reversal_v2: |funding_8h| rises above its trailing 90-day quantile, then reverses"
+    needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
 
     rate: float = 0.02
     reversal_sd: float = 4.0

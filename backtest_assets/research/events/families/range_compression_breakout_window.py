@@ -25,6 +25,7 @@ class Breakout(Definition):
 
     event_type: ClassVar[EventType] = EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW
     version: ClassVar[str] = "breakout_v2: close outside the previous 96 bars while compressed on the bar before"
+    needs: ClassVar[tuple[str, ...]] = ("compression_ratio",)
 
     rate: float = 0.20
     cooldown_bars: int = 96
