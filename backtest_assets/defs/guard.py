@@ -12,6 +12,7 @@ from typing import Final
 import dagster as dg
 from dagster._core.events import DagsterEventType
 
+from backtest_assets.defs.listing import LIFE, facts_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.verdicts import Told, VerdictRow, evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
@@ -23,7 +24,7 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
-ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits")
+ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits", *LIFE)
 """Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
 
 
@@ -54,11 +55,11 @@ class Admitted:
     publication: Publication
     materialization_id: int
 
-    @property
-    def as_input(self) -> Input:
-        """The lineage record of reading it."""
+    def input_for(self, reader: str) -> Input:
+        """Return the lineage record of a table's reading it."""
         made = self.publication
-        return Input(made.table, made.partition.label, made.digest, self.materialization_id)
+        facts = facts_of(made.notes, reader)
+        return Input(made.table, made.partition.label, made.digest, self.materialization_id, facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Guard:
             found = self._state(used.table, used.partition)
             if isinstance(found, str):
                 return f"made from {used.table}[{used.partition}], which is closed: {found}"
-            if found.digest != used.digest:
+            if found.digest != used.digest or facts_of(found.notes, made.table) != used.facts:
                 return f"made from another version of {used.table}[{used.partition}] than the lake serves; materialise it again"
         return None
 

@@ -14,7 +14,7 @@ from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import READS
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.errors import BacktestAssetsError, BrokenError, RefusedError
 from backtest_assets.research.bars.clean import clean_klines
@@ -56,13 +56,12 @@ class Month:
 
     @property
     def listing(self) -> Listing | None:
-        """When the instrument traded, by the first input that knows."""
-        known = (listing_of(notes) for notes in self.notes.values())
-        return next((listing for listing in known if listing is not None), None)
+        """When the instrument traded, by the table's own input: another market's life is another's."""
+        return listing_of(next(iter(self.notes.values())))
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return the rows of an input; empty if it may not be read."""
-        return self.frames.get(table, TABLES[table].empty())
+        return self.frames[table] if table in self.frames else TABLES[table].empty()
 
     def files(self, table: str) -> tuple[Origin, ...]:
         """Return what the rows of a raw input came from."""
@@ -151,7 +150,7 @@ def _cover(month: Month) -> pl.DataFrame:
 
 
 def _derive(context: dg.AssetExecutionContext, lake: LakeResource, name: str, make: _Make) -> Iterator[AssetEvent]:
-    table, as_of = TABLES[name], now()
+    table, as_of = TABLES[name], lake.clock()
     partitions = [partition_from_key(table, key) for key in context.partition_keys]
     made = _derived(context.instance, lake, name, partitions, make, as_of=as_of)
     yield from publish(context, lake, table, made, as_of=as_of)
@@ -201,4 +200,4 @@ def _make_month(
         return BrokenError(f"{name} {partition}: {type(error).__name__}: {error}")
     first = inputs[0].publication.notes
     kept = {fact: first[fact] for fact in ("source", "listed_at", "delisted_at") if fact in first}
-    return Made(frame, [one.as_input for one in inputs], frames, notes=kept, listing=month.listing)
+    return Made(frame, [one.input_for(name) for one in inputs], frames, notes=kept, listing=month.listing)
