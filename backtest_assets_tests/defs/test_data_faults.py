@@ -3,7 +3,6 @@
 Each symbol has its own fault in January; the last one has a tail that stopped coming in the open month of March.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -132,12 +131,12 @@ def _examples(project: Project, symbol: str) -> list[dict[str, Any]]:
         told = record.event.asset_check_evaluation
         if told is not None and told.partition == MONTH[symbol].label:
             shown = told.metadata.get("examples")
-            return [] if shown is None else [row.data for row in shown.records]
+            return [row.data for row in shown.records] if isinstance(shown, dg.TableMetadataValue) else []
     return []
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Call, Call, Call]]:
+def calls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Call, Call, Call]:
     """The same call under the usual limits, under wider ones, and under the usual ones again."""
     root = tmp_path_factory.mktemp("data_faults") / "data"
     faults = [fault for group in FAULTS.values() for fault in group]
@@ -147,7 +146,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Call, Call
             with open_project(root, ex, limits=limits) as project:
                 made.append(call(project))
     usual, wider, again = made
-    yield usual, wider, again
+    return usual, wider, again
 
 
 @pytest.mark.parametrize("symbol", ERRORS)

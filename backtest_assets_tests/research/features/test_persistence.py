@@ -12,8 +12,8 @@ USUAL = [1e-4, 2e-4] * 15
 """Thirty settlements: just enough to compare with."""
 
 
-def active(rates: list[float], **settings: float) -> list[bool | None]:
-    return funding_persistence(scenario.settlements(rates, **settings))["is_funding_persistent"].to_list()
+def active(rates: list[float], interval_h: float = 8.0) -> list[bool | None]:
+    return funding_persistence(scenario.settlements(rates, interval_h=interval_h))["is_funding_persistent"].to_list()
 
 
 def test_the_state_begins_with_the_third_extreme_settlement_and_ends_with_the_first_usual_one():
