@@ -3,6 +3,7 @@
 Each symbol has its own fault in January; the last one has a tail that stopped coming in the open month of March.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -100,7 +101,7 @@ class Call:
     work: Work
     held: dict[tuple[str, Partition], Publication]
     judged: dict[tuple[str, str], Judged]
-    examples: dict[str, list[dict[str, Any]]]
+    examples: dict[str, list[Mapping[str, Any]]]
 
     @property
     def said(self) -> str:
@@ -122,7 +123,7 @@ def _table(one: Judged) -> str:
     return ({**ERRORS, **REMARKS}.get(one.partition.split("|")[1]) or ("bars_um",))[0]
 
 
-def _examples(project: Project, symbol: str) -> list[dict[str, Any]]:
+def _examples(project: Project, symbol: str) -> list[Mapping[str, Any]]:
     table, gate, *_ = ERRORS[symbol]
     key = dg.AssetCheckKey(dg.AssetKey(table), gate)
     storage = project.session.instance.event_log_storage
