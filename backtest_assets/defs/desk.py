@@ -40,7 +40,7 @@ class Desk:
         self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
         self._admitted: dict[str, tuple[Admitted, ...]] = {}
         self._frames: dict[str, pl.DataFrame] = {}
-        look = Guard(context.instance, lake.lake).inspect
+        look = Guard(context.instance, lake).inspect
         for read in READS[table]:
             if read.only_if_promoted and self.decision != PROMOTE:
                 continue
@@ -137,7 +137,7 @@ def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) ->
     Raises:
         dagster.Failure: if the run was never frozen, or its settings may not be read.
     """
-    asked = inspect(instance, lake.lake, "research_run", [Partition.of_run(run_id)])
+    asked = inspect(instance, lake, "research_run", [Partition.of_run(run_id)])
     if asked.refused:
         raise refusal_failure(asked.refused)
     rows = lake.lake.scan([asked.admitted[0].publication]).collect()

@@ -157,9 +157,8 @@ def drive_market(session: Session, order: MarketOrder) -> Work:
         elif dataset.is_required:
             work += Work(0, 0, tuple(_lacking(session, dataset, order.required)))
     for table in DERIVED:
-        wanted = _worth_making(session.lake, table, everything)
         stale, n_fresh = stale_derived(
-            session.instance, session.resource, table, wanted, as_of=as_of, is_forced=order.is_forced
+            session.instance, session.resource, table, everything, as_of=as_of, is_forced=order.is_forced
         )
         work += _materialize_months(session, table, stale, {}) + Work(0, n_fresh, ())
     return work
@@ -193,18 +192,9 @@ def _spans(source: Source, dataset: Dataset, symbols: Iterable[str]) -> tuple[di
 
 def _lacking(session: Session, dataset: Dataset, partitions: Sequence[Partition]) -> Iterator[str]:
     """Say what a skipped ingest leaves missing."""
-    for refusal in inspect(session.instance, session.lake, dataset.value, partitions).refused:
+    for refusal in inspect(session.instance, session.resource, dataset.value, partitions).refused:
         flag = dataset.value.removeprefix("raw_").removeprefix("um_")
         yield f"not ingested, because of --skip_ingest_{flag} 1: {refusal}"
-
-
-def _worth_making(lake: Lake, table: str, partitions: Sequence[Partition]) -> list[Partition]:
-    """Leave out the months of `positioning_um` that have neither open interest nor liquidations."""
-    beside = [read.table for read in READS[table] if read.is_optional]
-    if table != "positioning_um":
-        return list(partitions)
-    there = {partition for name in beside for partition in lake.partitions(name)}
-    return [partition for partition in partitions if partition in there]
 
 
 def _check_months(partitions: Iterable[Partition]) -> None:
@@ -270,7 +260,7 @@ def run_publication(session: Session, table: str, run_id: str) -> Publication:
     Raises:
         RefusedError: if it may not be read.
     """
-    inspection = inspect(session.instance, session.lake, table, [Partition.of_run(run_id)])
+    inspection = inspect(session.instance, session.resource, table, [Partition.of_run(run_id)])
     if inspection.refused:
         raise RefusedError(str(inspection.refused[0]))
     return inspection.admitted[0].publication
@@ -290,7 +280,7 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
 def _drive_stage(
     session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool, is_forced: bool
 ) -> Work:
-    look = Guard(session.instance, session.lake).inspect
+    look = Guard(session.instance, session.resource).inspect
     up_to_date = itertools.takewhile(lambda name: is_fresh_research(look, name, run, is_promoted=is_promoted), tables)
     fresh = [] if is_forced else list(up_to_date)
     stale = [table for table in tables if table not in fresh]

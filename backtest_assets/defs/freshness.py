@@ -1,6 +1,6 @@
 """Whether a partition is up to date: same code, same inputs, same source, same limits; what is fresh is not made again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -11,11 +11,11 @@ from backtest_assets.defs.guard import Admitted, Guard, Refusal, inspect
 from backtest_assets.defs.listing import LIFE, listing_notes
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource
-from backtest_assets.defs.scope import Look, admit
+from backtest_assets.defs.scope import Look, admit, admit_months
 from backtest_assets.domain.clock import month_end
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import SourceError
+from backtest_assets.errors import RefusedError, SourceError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.sources.base import Dataset, Slice, Source
 from backtest_assets.tables.registry import TABLES
@@ -38,7 +38,7 @@ def stale_raw(
         it was.
     """
     asked = tuple(partitions)
-    inspection = inspect(instance, lake.lake, dataset.value, asked)
+    inspection = inspect(instance, lake, dataset.value, asked)
 
     def is_unchanged(attempt: Mapping[str, str], partition: Partition) -> bool:
         return (
@@ -93,8 +93,9 @@ def stale_derived(
         The partitions that are not made from what their inputs hold now (all of them if forced), and how many are as they
         would be made now; those whose inputs are refused are in neither.
     """
-    guard = Guard(instance, lake.lake)
-    offered = _offers(guard, table, tuple(partitions))
+    guard = Guard(instance, lake)
+    answers = admit_months(guard.inspect, table, partitions)
+    offered = {partition: inputs for partition, inputs in answers.items() if not isinstance(inputs, RefusedError)}
     if is_forced:
         return list(offered), 0
     fresh = {
@@ -102,23 +103,9 @@ def stale_derived(
         for one in guard.inspect(table, offered).admitted
         if _same_code(one.publication)
         and not _closed_since(one.publication, as_of)
-        and one.publication.notes.get("limits", "") == lake.settings.limits.changed
         and _consumed(one.publication) == _offered(offered[one.publication.partition], table)
     }
     return [partition for partition in offered if partition not in fresh], len(fresh)
-
-
-def _offers(guard: Guard, table: str, asked: Sequence[Partition]) -> Mapping[Partition, Sequence[Admitted]]:
-    """Return what each partition would be made from; none for one that lacks a required input, or every input."""
-    found: dict[Partition, list[Admitted]] = {partition: [] for partition in asked}
-    lacking: set[Partition] = set()
-    for read in READS[table]:
-        inspection = guard.inspect(read.table, asked)
-        for one in inspection.admitted:
-            found[one.publication.partition].append(one)
-        if not read.is_optional:
-            lacking |= {one.partition for one in inspection.refused}
-    return {partition: inputs for partition, inputs in found.items() if inputs and partition not in lacking}
 
 
 _OPEN_TRUST: Final = timedelta(hours=1)

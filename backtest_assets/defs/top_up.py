@@ -12,7 +12,7 @@ from dagster._core.utils import make_new_backfill_id
 from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.jobs import MARKET
 from backtest_assets.defs.partitions import SYMBOL_MONTHS, partition_from_key
-from backtest_assets.defs.reads import READS
+from backtest_assets.defs.reads import READS, lacking
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.verdicts import newest_verdicts
 from backtest_assets.domain.clock import month_of, month_start
@@ -29,14 +29,14 @@ REST: Final = "rest/"
 _RAW: Final = tuple(dataset.value for dataset in Dataset)
 
 
-def due(instance: dg.DagsterInstance, lake: Lake, *, as_of: datetime) -> Mapping[str, frozenset[Partition]]:
+def due(instance: dg.DagsterInstance, resource: LakeResource, *, as_of: datetime) -> Mapping[str, frozenset[Partition]]:
     """Return the partitions of every market table that a top-up makes again.
 
     These are: of every symbol that was ingested before and is not delisted, the current month and the one before, if that
     was last ingested while it was open or from REST; every partition that was tried and may not be read; and what is made from them.
     """
     found: dict[str, frozenset[Partition]] = {}
-    guard = Guard(instance, lake)
+    lake, guard = resource.lake, Guard(instance, resource)
     for table in MARKET:
         tried = {partition_from_key(TABLES[table], label) for _, label in newest_verdicts(instance, table)}
         refused = {one.partition for one in guard.inspect(table, tried).refused}
@@ -49,14 +49,7 @@ def due(instance: dg.DagsterInstance, lake: Lake, *, as_of: datetime) -> Mapping
 
 
 def _may_be_made(lake: Lake, table: str, partition: Partition, found: Mapping[str, frozenset[Partition]]) -> bool:
-    """Whether every required input is there or about to be, and of several optional ones at least one."""
-
-    def comes(name: str) -> bool:
-        return partition in found[name] or _current(lake, name, partition) is not None
-
-    required = [read.table for read in READS[table] if not read.is_optional]
-    optional = [read.table for read in READS[table] if read.is_optional]
-    return all(comes(name) for name in required) and (len(optional) <= 1 or any(comes(name) for name in optional))
+    return not lacking(table, lambda name: partition in found[name] or _current(lake, name, partition) is not None)
 
 
 def _open_months(lake: Lake, table: str, as_of: datetime) -> Iterator[Partition]:
@@ -122,7 +115,7 @@ def submit_top_up(context: dg.OpExecutionContext, lake: dg.ResourceParam[LakeRes
         context.log.info("backfill %s of an earlier top-up is still under way; nothing is submitted", running[0])
         return
     as_of = lake.clock()
-    wanted = due(context.instance, lake.lake, as_of=as_of)
+    wanted = due(context.instance, lake, as_of=as_of)
     backfill_id = submit(context.instance, wanted, as_of=as_of)
     counts = {table: len(partitions) for table, partitions in wanted.items() if partitions}
     context.add_output_metadata(

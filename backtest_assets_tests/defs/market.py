@@ -58,7 +58,7 @@ class Project:
         return drive_market(self.session, MarketOrder(source="binance", required=required, **order))
 
     def refused(self, table: str, *asked: Partition) -> list[str]:
-        return [str(one) for one in inspect(self.session.instance, self.lake, table, asked).refused]
+        return [str(one) for one in inspect(self.session.instance, self.session.resource, table, asked).refused]
 
     def current(self) -> dict[tuple[str, Partition], Publication]:
         """Everything the market layer holds."""

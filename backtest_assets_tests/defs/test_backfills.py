@@ -16,7 +16,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backtest_assets.defs.driver import MarketOrder, drive_market
-from backtest_assets.defs.guard import inspect, judgements
+from backtest_assets.defs.guard import Guard, inspect, judgements
 from backtest_assets.defs.jobs import MARKET
 from backtest_assets.defs.lost_runs import report_lost_runs
 from backtest_assets.defs.top_up import DAILY_TOP_UP, TAG, due, submit
@@ -83,10 +83,9 @@ class Story:
 
     def note(self, name: str, world: World, status: str) -> None:
         self.ended[name] = status
-        instance = world.session.instance
+        guard = Guard(world.session.instance, world.session.resource)
         self.admitted[name] = {
-            table: {one.publication.partition for one in inspect(instance, world.lake, table, PARTITIONS).admitted}
-            for table in TABLES
+            table: {one.publication.partition for one in guard.inspect(table, PARTITIONS).admitted} for table in TABLES
         }
 
 
@@ -113,7 +112,7 @@ def how_it_ended(instance: DagsterInstance, run_id: str) -> tuple[DagsterRunStat
 
 def top_up(world: World) -> str:
     """Submit what is due in March; return the backfill's id."""
-    wanted = due(world.session.instance, world.lake, as_of=IN_MARCH)
+    wanted = due(world.session.instance, world.session.resource, as_of=IN_MARCH)
     backfill_id = submit(world.session.instance, wanted, as_of=IN_MARCH)
     assert backfill_id is not None
     return backfill_id
@@ -144,7 +143,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         with dagster_dev(world) as dev:
             told.killed_runs["daemon"] = how_it_ended(instance, run_id)
             told.note("killed daemon", world, dev.end_of(backfill))
-            told.due = due(instance, world.lake, as_of=IN_MARCH)
+            told.due = due(instance, world.session.resource, as_of=IN_MARCH)
             told.note("re-run", world, dev.end_of(top_up(world)))
             os.kill(dev.process.pid, signal.SIGKILL)
             dev.process.wait()
@@ -219,7 +218,8 @@ def test_a_backfill_killed_again_and_again_goes_on_and_equals_an_undisturbed_one
         assert 0 == done.returncode, done.stderr
         assert undisturbed == digests(world.lake, *MARKET)
         for table in MARKET:
-            assert () == inspect(world.session.instance, world.lake, table, world.lake.partitions(table)).refused
+            everything = world.lake.partitions(table)
+            assert () == inspect(world.session.instance, world.session.resource, table, everything).refused
         begun = world.session.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
         assert ([], True) == (list(begun), len(lost) <= 1)
 
@@ -244,7 +244,7 @@ def test_what_is_due_is_the_open_month_the_one_that_closed_since_what_is_red_and
         exchange(symbols=symbols, months=SPAN, listings={"GONEUSDT": GONE}, faults=faults, now=CLOCK) as ex,
         open_project(tmp_path / "data", ex) as project,
     ):
-        instance, lake = project.session.instance, project.lake
+        instance, lake = project.session.instance, project.session.resource
         asked = [*of("LIVEUSDT", "2024-02", "2024-03"), bad, *of("GONEUSDT", "2024-01")]
         assert "BADUSDT-15m-2024-02.zip" in "\n".join(project.drive(asked, datasets=DATASETS).refusals)
 
@@ -301,7 +301,7 @@ def test_the_schedule_runs_daily_in_utc_and_only_when_switched_on():
 
 def test_nothing_due_is_no_backfill(tmp_path: Path):
     with small_world(tmp_path) as world:
-        wanted = due(world.session.instance, world.lake, as_of=IN_MARCH)
+        wanted = due(world.session.instance, world.session.resource, as_of=IN_MARCH)
         assert set() == {p for partitions in wanted.values() for p in partitions}
         assert submit(world.session.instance, wanted, as_of=IN_MARCH) is None
 

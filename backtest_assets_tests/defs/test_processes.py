@@ -35,5 +35,5 @@ def test_gates_hold_under_the_multiprocess_executor(world: World):
     later = execute(world, "bars")
     assert later.returncode != 0
     assert "raw_um_ohlcv[2024-02|AAAUSDT]" in later.stdout + later.stderr
-    inspection = inspect(world.session.instance, world.lake, "bars_um", PARTITIONS)
+    inspection = inspect(world.session.instance, world.session.resource, "bars_um", PARTITIONS)
     assert [BAD] == [refusal.partition for refusal in inspection.refused]

@@ -13,8 +13,8 @@ from backtest_assets.defs.guard import Admitted, Guard
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
-from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource
+from backtest_assets.defs.scope import admit_months
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.errors import BacktestAssetsError, BrokenError, RefusedError
 from backtest_assets.research.bars.clean import clean_klines
@@ -151,39 +151,13 @@ def _cover(month: Month) -> pl.DataFrame:
 
 def _derive(context: dg.AssetExecutionContext, lake: LakeResource, name: str, make: _Make) -> Iterator[AssetEvent]:
     table, as_of = TABLES[name], lake.clock()
-    partitions = [partition_from_key(table, key) for key in context.partition_keys]
-    made = _derived(context.instance, lake, name, partitions, make, as_of=as_of)
+    asked = [partition_from_key(table, key) for key in context.partition_keys]
+    answers = admit_months(Guard(context.instance, lake).inspect, name, asked)
+    made = (
+        (p, inputs if isinstance(inputs, RefusedError) else _make_month(lake, name, p, inputs, make, as_of=as_of))
+        for p, inputs in answers.items()
+    )
     yield from publish(context, lake, table, made, as_of=as_of)
-
-
-def _derived(
-    instance: dg.DagsterInstance,
-    lake: LakeResource,
-    name: str,
-    partitions: Sequence[Partition],
-    make: _Make,
-    *,
-    as_of: datetime,
-) -> Iterator[tuple[Partition, Made | BacktestAssetsError]]:
-    guard = Guard(instance, lake.lake)
-    seen = {read: guard.inspect(read.table, partitions) for read in READS[name]}
-    refused = {
-        one.partition: RefusedError(f"its input may not be read: {one}")
-        for read, inspection in seen.items()
-        if not read.is_optional
-        for one in inspection.refused
-    }
-    admitted: dict[Partition, list[Admitted]] = {partition: [] for partition in partitions}
-    for inspection in seen.values():
-        for one in inspection.admitted:
-            admitted[one.publication.partition].append(one)
-    for partition in partitions:
-        if partition in refused:
-            yield partition, refused[partition]
-        elif not admitted[partition]:
-            yield partition, RefusedError(f"none of {', '.join(read.table for read in READS[name])} may be read")
-        else:
-            yield partition, _make_month(lake, name, partition, admitted[partition], make, as_of=as_of)
 
 
 def _make_month(
