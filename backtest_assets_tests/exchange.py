@@ -34,6 +34,7 @@ from backtest_assets.domain.market import Listing
 from backtest_assets.sources.archive.layout import INTERVALS, ArchiveFile, monthly_file
 from backtest_assets.sources.base import Dataset
 from backtest_assets.sources.binance.client import Patience
+from backtest_assets.sources.binance.listings import REFERENCE
 from backtest_assets.sources.binance.urls import BinanceUrls
 from backtest_assets_tests.archive_files import (
     KLINE_HEADER,
@@ -254,9 +255,9 @@ class Exchange:
 
     @cached_property
     def files(self) -> dict[str, ArchiveFile]:
-        """Every file it could publish, by path."""
+        """Every file it could publish, by path; the archive always has the reference, as the real one does."""
         found = []
-        for symbol in self.symbols:
+        for symbol in dict.fromkeys((*self.symbols, REFERENCE)):
             for dataset in self.datasets:
                 for month in self.months:
                     found += [monthly_file(dataset, symbol, month, self.interval)]

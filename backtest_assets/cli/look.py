@@ -92,7 +92,7 @@ def _of_run(session: Session, run_id: str) -> tuple[list[Judged], list[Refusal]]
         raise RefusedError(message)
     frozen = run_rows(session, "research_run", run_id)
     run = run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
-    look = Guard(session.instance, session.lake).inspect
+    look = Guard(session.instance, session.resource).inspect
     judged = {
         table: judgements(session.instance, table, [partition]) for table in READS if TABLES[table].layer == "research"
     }

@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import click
@@ -36,12 +35,11 @@ def ui(host: str, port: int) -> None:
     """Open the Dagster webserver and daemon over the data root; Ctrl-C stops them."""
     settings = open_settings()
     with open_instance(settings) as instance:
-        hold_ui(settings.dagster_home)
+        lock = hold_ui(settings.dagster_home)
         report_lost_runs(instance, settings.dagster_home, as_ui=True)
         OUT.print(f"Dagster on http://{host}:{port} over {settings.data_root}", highlight=False)
-    program = str(Path(sys.executable).with_name("dagster"))
-    arguments = [program, "dev", "-m", "backtest_assets.definitions", "-h", host, "-p", str(port)]
-    os.execve(program, arguments, settings.environment())  # noqa: S606  # replaces this process by our own venv's dagster
+    arguments = [sys.executable, "-m", "backtest_assets.defs.dev", str(lock), "-h", host, "-p", str(port)]
+    os.execve(sys.executable, arguments, settings.environment())  # noqa: S606  # replaces this process by our own module
 
 
 @click.command(context_settings=CONTEXT)

@@ -6,14 +6,18 @@ rows, it does not make them.
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import backtest_assets
+from backtest_assets.gates import registry
+from backtest_assets.gates.registry import GATES
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import Table
+from backtest_assets.tables.registry import TABLES
 
 _PACKAGE: Final = Path(backtest_assets.__file__).parent
 _NAME: Final = _PACKAGE.name
@@ -29,7 +33,10 @@ def code_version(table: Table) -> str:
 def _of_stage(stage: Stage) -> str:
     roots = [_PACKAGE / room / stage.value for room in ("research", "tables", "gates")]
     roots += [_PACKAGE / "sources"] if stage is Stage.RAW else []
+    roots += [_PACKAGE / "sources" / "merge"] if stage is Stage.BARS else []
+    roots += [Path(module).with_suffix("") for module in _gate_modules(stage)]
     files = {
+        _PACKAGE / "defs" / "listing.py",
         _PACKAGE / "defs" / "assets" / f"{stage.value}.py",
         _PACKAGE / "defs" / "publish.py",
         _PACKAGE / "defs" / "reads.py",
@@ -46,6 +53,17 @@ def _of_stage(stage: Stage) -> str:
     for file in sorted(files):
         digest.update(f"{file.relative_to(_PACKAGE)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:_HEX]
+
+
+def _gate_modules(stage: Stage) -> list[str]:
+    """Return the files that declare the gates of a stage's tables; a stage may have several."""
+    declared = [GATES[name][1:] for name, table in TABLES.items() if table.stage is stage]
+    return sorted(
+        str(module.__file__)
+        for name, module in sys.modules.items()
+        if name.startswith(f"{_NAME}.gates.") and name != registry.__name__
+        if any(value in declared for value in vars(module).values() if isinstance(value, tuple))
+    )
 
 
 def _files_of(root: Path) -> list[Path]:

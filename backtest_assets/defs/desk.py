@@ -11,7 +11,7 @@ from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict
@@ -40,7 +40,7 @@ class Desk:
         self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
         self._admitted: dict[str, tuple[Admitted, ...]] = {}
         self._frames: dict[str, pl.DataFrame] = {}
-        look = Guard(context.instance, lake.lake).inspect
+        look = Guard(context.instance, lake).inspect
         for read in READS[table]:
             if read.only_if_promoted and self.decision != PROMOTE:
                 continue
@@ -72,7 +72,7 @@ class Desk:
     @property
     def inputs(self) -> tuple[Input, ...]:
         """Every partition admitted, in reading order."""
-        return tuple(one.as_input for group in self._admitted.values() for one in group)
+        return tuple(one.input_for(self._table.name) for group in self._admitted.values() for one in group)
 
     @property
     def listings(self) -> Mapping[str, Listing]:
@@ -104,7 +104,11 @@ class Desk:
         """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates."""
         made = Made(frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings)
         yield from publish(
-            self._context, self._lake, self._table, [(Partition.of_run(self.run.run_id), made)], as_of=now()
+            self._context,
+            self._lake,
+            self._table,
+            [(Partition.of_run(self.run.run_id), made)],
+            as_of=self._lake.clock(),
         )
 
     def _load(self, table: str) -> pl.DataFrame:
@@ -133,7 +137,7 @@ def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) ->
     Raises:
         dagster.Failure: if the run was never frozen, or its settings may not be read.
     """
-    asked = inspect(instance, lake.lake, "research_run", [Partition.of_run(run_id)])
+    asked = inspect(instance, lake, "research_run", [Partition.of_run(run_id)])
     if asked.refused:
         raise refusal_failure(asked.refused)
     rows = lake.lake.scan([asked.admitted[0].publication]).collect()

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import dagster as dg
 import polars as pl
@@ -19,7 +19,7 @@ from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION, MARKET
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
 from backtest_assets.defs.reads import READS
-from backtest_assets.defs.resources import LakeResource, Observer, now
+from backtest_assets.defs.resources import LakeResource, Observer
 from backtest_assets.domain.clock import month_end, month_of
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
@@ -30,6 +30,7 @@ from backtest_assets.sources.base import DEFAULT_DATASETS, Dataset, Slice, Sourc
 
 DERIVED: Final = tuple(name for name in MARKET if READS[name])
 """Market tables that are made from raw ones, in the order in which they must be made."""
+_Span: TypeAlias = tuple[datetime, datetime]
 _QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -143,7 +144,7 @@ def check_source(source: Source, run: ResearchRun) -> None:
 
 def drive_market(session: Session, order: MarketOrder) -> Work:
     """Ingest and clean the partitions that are absent, red or out of date."""
-    as_of = now()
+    as_of = session.resource.clock()
     source = session.resource.open_source(order.source, as_of=as_of, is_forced=order.is_forced)
     everything = [*order.required, *order.optional]
     _check_months(everything)
@@ -156,41 +157,44 @@ def drive_market(session: Session, order: MarketOrder) -> Work:
         elif dataset.is_required:
             work += Work(0, 0, tuple(_lacking(session, dataset, order.required)))
     for table in DERIVED:
-        wanted = _worth_making(session.lake, table, everything)
-        stale, n_fresh = stale_derived(session.instance, session.resource, table, wanted, as_of=as_of)
-        if order.is_forced:
-            stale, n_fresh = wanted, 0
+        stale, n_fresh = stale_derived(
+            session.instance, session.resource, table, everything, as_of=as_of, is_forced=order.is_forced
+        )
         work += _materialize_months(session, table, stale, {}) + Work(0, n_fresh, ())
     return work
 
 
 def _ingest(session: Session, source: Source, dataset: Dataset, order: MarketOrder, *, as_of: datetime) -> Work:
-    wanted = [*order.required, *(p for p in order.optional if _reaches(source, dataset, p))]
-    # Every file is opened once before any month is tried: one that cannot be read is refused whole.
-    absent = {symbol for symbol in {p["symbol"] for p in wanted} if source.span(dataset, symbol) is None}
-    if not dataset.is_required:  # a symbol may have no spot market
-        wanted = [partition for partition in wanted if partition["symbol"] not in absent]
+    # Every file is opened once before any month is tried: one that cannot be read is refused whole, and alone.
+    spans, refusals = _spans(source, dataset, {p["symbol"] for p in (*order.required, *order.optional)})
+    wanted = [p for p in order.required if p["symbol"] in spans and (dataset.is_required or spans[p["symbol"]])]
+    wanted += [p for p in order.optional if _reaches(spans.get(p["symbol"]), p)]
     if order.is_forced or order.is_partial:
-        return _materialize_months(session, dataset.value, wanted, order.config)
+        return _materialize_months(session, dataset.value, wanted, order.config) + Work(0, 0, refusals)
     source.prepare([Slice.of_month(dataset, p["symbol"], p["month"]) for p in wanted], as_of=as_of)
     stale, still_red = stale_raw(session.instance, session.resource, source, dataset, wanted, as_of=as_of)
-    refusals = tuple(f"still refused, the source is unchanged: {one}" for one in still_red)
+    refusals += tuple(f"still refused, the source is unchanged: {one}" for one in still_red)
     work = _materialize_months(session, dataset.value, stale, order.config)
     return work + Work(0, len(wanted) - len(stale) - len(still_red), refusals)
 
 
+def _spans(source: Source, dataset: Dataset, symbols: Iterable[str]) -> tuple[dict[str, _Span | None], tuple[str, ...]]:
+    """Return what the source has of each symbol, None where it has nothing, and why some symbols cannot be asked for."""
+    spans: dict[str, _Span | None] = {}
+    refusals: list[str] = []
+    for symbol in sorted(symbols):
+        try:
+            spans[symbol] = source.span(dataset, symbol)
+        except SourceError as error:
+            refusals.append(f"{dataset.value} of {symbol} not ingested: {error}")
+    return spans, tuple(refusals)
+
+
 def _lacking(session: Session, dataset: Dataset, partitions: Sequence[Partition]) -> Iterator[str]:
     """Say what a skipped ingest leaves missing."""
-    for refusal in inspect(session.instance, session.lake, dataset.value, partitions).refused:
-        yield f"not ingested, its ingest is skipped: {refusal}"
-
-
-def _worth_making(lake: Lake, table: str, partitions: Sequence[Partition]) -> list[Partition]:
-    """Leave out the months of `positioning_um` that have neither open interest nor liquidations."""
-    beside = [read.table for read in READS[table] if read.is_optional]
-    if table != "positioning_um":
-        return list(partitions)
-    return [p for p in partitions if any(p in lake.partitions(name) for name in beside)]
+    for refusal in inspect(session.instance, session.resource, dataset.value, partitions).refused:
+        flag = dataset.value.removeprefix("raw_").removeprefix("um_")
+        yield f"not ingested, because of --skip_ingest_{flag} 1: {refusal}"
 
 
 def _check_months(partitions: Iterable[Partition]) -> None:
@@ -256,14 +260,13 @@ def run_publication(session: Session, table: str, run_id: str) -> Publication:
     Raises:
         RefusedError: if it may not be read.
     """
-    inspection = inspect(session.instance, session.lake, table, [Partition.of_run(run_id)])
+    inspection = inspect(session.instance, session.resource, table, [Partition.of_run(run_id)])
     if inspection.refused:
         raise RefusedError(str(inspection.refused[0]))
     return inspection.admitted[0].publication
 
 
-def _reaches(source: Source, dataset: Dataset, partition: Partition) -> bool:
-    span = source.span(dataset, partition["symbol"])
+def _reaches(span: _Span | None, partition: Partition) -> bool:
     return span is not None and month_of(span[0]) <= partition["month"] <= month_of(span[1])
 
 
@@ -277,7 +280,7 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
 def _drive_stage(
     session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool, is_forced: bool
 ) -> Work:
-    look = Guard(session.instance, session.lake).inspect
+    look = Guard(session.instance, session.resource).inspect
     up_to_date = itertools.takewhile(lambda name: is_fresh_research(look, name, run, is_promoted=is_promoted), tables)
     fresh = [] if is_forced else list(up_to_date)
     stale = [table for table in tables if table not in fresh]

@@ -1,19 +1,21 @@
 """Whether a partition is up to date: same code, same inputs, same source, same limits; what is fresh is not made again."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 
 import dagster as dg
 
 from backtest_assets.defs.code_version import code_version
 from backtest_assets.defs.guard import Admitted, Guard, Refusal, inspect
+from backtest_assets.defs.listing import LIFE, listing_notes
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource
-from backtest_assets.defs.scope import Look, admit
+from backtest_assets.defs.scope import Look, admit, admit_months
 from backtest_assets.domain.clock import month_end
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import SourceError
+from backtest_assets.errors import RefusedError, SourceError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.sources.base import Dataset, Slice, Source
 from backtest_assets.tables.registry import TABLES
@@ -36,20 +38,21 @@ def stale_raw(
         it was.
     """
     asked = tuple(partitions)
-    inspection = inspect(instance, lake.lake, dataset.value, asked)
+    inspection = inspect(instance, lake, dataset.value, asked)
 
     def is_unchanged(attempt: Mapping[str, str], partition: Partition) -> bool:
         return (
             attempt.get("code_version") == code_version(TABLES[dataset.value])
             and attempt.get("source") == source.identity
             and attempt.get("limits", "") == lake.settings.limits.changed
-            and attempt.get("fingerprint") == _fingerprint(source, dataset, partition, as_of)
+            and (attempt.get("fingerprint"), {name: attempt[name] for name in LIFE if name in attempt})
+            == _offer(source, dataset, partition, as_of)
         )
 
     fresh = {
         one.publication.partition
         for one in inspection.admitted
-        if not _closed_since(one.publication, as_of)
+        if not _is_outdated(one.publication, as_of)
         and is_unchanged({"code_version": one.publication.code_version, **one.publication.notes}, one.publication.partition)
     }  # fmt: skip
     still_red = [one for one in inspection.refused if is_unchanged(one.attempt, one.partition)]
@@ -57,47 +60,56 @@ def stale_raw(
     return [partition for partition in asked if partition not in settled], still_red
 
 
-def _fingerprint(source: Source, dataset: Dataset, partition: Partition, as_of: datetime) -> str | None:
+def _offer(
+    source: Source, dataset: Dataset, partition: Partition, as_of: datetime
+) -> tuple[str, Mapping[str, str]] | None:
+    """Return the fingerprint of what a source has for a month, and what it knows of the instrument's life."""
     wanted = Slice.of_month(dataset, partition["symbol"], partition["month"])
     try:
-        return source.fingerprint(wanted, as_of=as_of)
+        listing = source.listing(dataset, wanted.symbol)
+        return source.fingerprint(wanted, as_of=as_of), listing_notes(listing, before=wanted.end)
     except SourceError:
         return None  # ingesting will say why
 
 
+def _is_outdated(publication: Publication, as_of: datetime) -> bool:
+    """Whether a month was open when it was ingested, and is over or an hour older now: its age is to be judged again."""
+    was_open = publication.published_at < month_end(publication.partition["month"])
+    return was_open and as_of - publication.published_at > _OPEN_TRUST
+
+
 def stale_derived(
-    instance: dg.DagsterInstance, lake: LakeResource, table: str, partitions: Iterable[Partition], *, as_of: datetime
+    instance: dg.DagsterInstance,
+    lake: LakeResource,
+    table: str,
+    partitions: Iterable[Partition],
+    *,
+    as_of: datetime,
+    is_forced: bool,
 ) -> tuple[list[Partition], int]:
     """Sort out which months of a table that is made from raw months must be made.
 
     Returns:
-        The partitions that are not made from what their inputs hold now, and how many are as they would be made now;
-        those whose inputs are refused are in neither.
+        The partitions that are not made from what their inputs hold now (all of them if forced), and how many are as they
+        would be made now; those whose inputs are refused are in neither.
     """
-    guard = Guard(instance, lake.lake)
-    offered = _offers(guard, table, tuple(partitions))
+    guard = Guard(instance, lake)
+    answers = admit_months(guard.inspect, table, partitions)
+    offered = {partition: inputs for partition, inputs in answers.items() if not isinstance(inputs, RefusedError)}
+    if is_forced:
+        return list(offered), 0
     fresh = {
         one.publication.partition
         for one in guard.inspect(table, offered).admitted
         if _same_code(one.publication)
         and not _closed_since(one.publication, as_of)
-        and one.publication.notes.get("limits", "") == lake.settings.limits.changed
-        and _consumed(one.publication) == _offered(offered[one.publication.partition])
+        and _consumed(one.publication) == _offered(offered[one.publication.partition], table)
     }
     return [partition for partition in offered if partition not in fresh], len(fresh)
 
 
-def _offers(guard: Guard, table: str, asked: Sequence[Partition]) -> Mapping[Partition, Sequence[Admitted]]:
-    """Return what each partition would be made from; none for one that lacks a required input, or every input."""
-    found: dict[Partition, list[Admitted]] = {partition: [] for partition in asked}
-    lacking: set[Partition] = set()
-    for read in READS[table]:
-        inspection = guard.inspect(read.table, asked)
-        for one in inspection.admitted:
-            found[one.publication.partition].append(one)
-        if not read.is_optional:
-            lacking |= {one.partition for one in inspection.refused}
-    return {partition: inputs for partition, inputs in found.items() if inputs and partition not in lacking}
+_OPEN_TRUST: Final = timedelta(hours=1)
+"""How long an open month is taken for up to date, as long as its source is unchanged; four bars."""
 
 
 def _closed_since(publication: Publication, as_of: datetime) -> bool:
@@ -116,16 +128,20 @@ def is_fresh_research(look: Look, table: str, run: ResearchRun, *, is_promoted: 
         ]
     except dg.Failure:
         return False
-    return _consumed(inspection.admitted[0].publication) == _offered(offered)
+    return _consumed(inspection.admitted[0].publication) == _offered(offered, table)
 
 
 def _same_code(publication: Publication) -> bool:
     return publication.code_version == code_version(TABLES[publication.table])
 
 
-def _consumed(publication: Publication) -> frozenset[tuple[str, str, str]]:
-    return frozenset((one.table, one.partition, one.digest) for one in publication.inputs)
+_Read: TypeAlias = tuple[str, str, str, str]
 
 
-def _offered(admitted: Iterable[Admitted]) -> frozenset[tuple[str, str, str]]:
-    return frozenset((one.as_input.table, one.as_input.partition, one.as_input.digest) for one in admitted)
+def _consumed(publication: Publication) -> frozenset[_Read]:
+    return frozenset((one.table, one.partition, one.digest, one.facts) for one in publication.inputs)
+
+
+def _offered(admitted: Iterable[Admitted], reader: str) -> frozenset[_Read]:
+    inputs = (one.input_for(reader) for one in admitted)
+    return frozenset((one.table, one.partition, one.digest, one.facts) for one in inputs)

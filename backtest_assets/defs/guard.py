@@ -12,7 +12,9 @@ from typing import Final
 import dagster as dg
 from dagster._core.events import DagsterEventType
 
+from backtest_assets.defs.listing import LIFE, facts_of
 from backtest_assets.defs.partitions import partition_from_key
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.verdicts import Told, VerdictRow, evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Partition
@@ -23,7 +25,7 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
-ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits")
+ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits", *LIFE)
 """Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
 
 
@@ -54,11 +56,11 @@ class Admitted:
     publication: Publication
     materialization_id: int
 
-    @property
-    def as_input(self) -> Input:
-        """The lineage record of reading it."""
+    def input_for(self, reader: str) -> Input:
+        """Return the lineage record of a table's reading it."""
         made = self.publication
-        return Input(made.table, made.partition.label, made.digest, self.materialization_id)
+        facts = facts_of(made.notes, reader)
+        return Input(made.table, made.partition.label, made.digest, self.materialization_id, facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class _Table:
 class Guard:
     """Asks about partitions, and remembers within one pass in which nothing is written."""
 
-    def __init__(self, instance: dg.DagsterInstance, lake: Lake) -> None:
-        self._instance, self._lake = instance, lake
+    def __init__(self, instance: dg.DagsterInstance, lake: LakeResource) -> None:
+        self._instance, self._lake, self._limits = instance, lake.lake, lake.settings.limits.changed
         self._tables: dict[str, _Table] = {}
         self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
         self._closed: dict[tuple[str, str], str | Publication] = {}
@@ -90,8 +92,9 @@ class Guard:
         """Ask of each partition whether it may be read.
 
         A partition is admitted if the newest completed evaluation of every registered gate is green, targets the
-        partition's latest materialisation and is about the publication that the lake serves; if its files still have
-        their published bytes; and if everything it was made from is still what it was, and open.
+        partition's latest materialisation and is about the publication that the lake serves; if it was judged under the
+        limits of this process; if its files still have their published bytes; and if everything it was made from is
+        still what it was, and open.
 
         Raises:
             KeyError: if the table has no registered gates.
@@ -121,7 +124,7 @@ class Guard:
                 reason = _objection(publication, materialization_id, records)
                 if reason is None and publication is not None:
                     self._lake.verify(publication)
-                    reason = self._upstream_objection(publication)
+                    reason = self._limits_objection(publication) or self._upstream_objection(publication)
             except BacktestAssetsError as error:
                 publication, reason = None, str(error)
             if reason is None and publication is not None and materialization_id is not None:
@@ -135,7 +138,7 @@ class Guard:
             found = self._state(used.table, used.partition)
             if isinstance(found, str):
                 return f"made from {used.table}[{used.partition}], which is closed: {found}"
-            if found.digest != used.digest:
+            if found.digest != used.digest or facts_of(found.notes, made.table) != used.facts:
                 return f"made from another version of {used.table}[{used.partition}] than the lake serves; materialise it again"
         return None
 
@@ -162,7 +165,17 @@ class Guard:
         for gate, row in rows.items():
             if row is None or row.materialization_id != log.latest[label]:
                 return f"gate {gate.name} has no verdict on its latest materialisation"
-        return self._upstream_objection(publication) or publication
+        return self._limits_objection(publication) or self._upstream_objection(publication) or publication
+
+    def _limits_objection(self, made: Publication) -> str | None:
+        """Return why what was judged under other limits than this process has is no answer here; None if it was not."""
+        judged = made.notes.get("limits", "")
+        if TABLES[made.table].layer != "market" or judged == self._limits:
+            return None
+        return (
+            f"judged under {_limits_text(judged)}, but this process has {_limits_text(self._limits)}; set BACKTEST_MARKET_LIMITS "
+            "as it was, or materialise the partition again"
+        )
 
     def _table(self, table: str) -> _Table:
         if table not in self._tables:
@@ -173,7 +186,13 @@ class Guard:
         return self._tables[table]
 
 
-def inspect(instance: dg.DagsterInstance, lake: Lake, table: str, partitions: Iterable[Partition]) -> Inspection:
+def _limits_text(changed: str) -> str:
+    return f"limits {changed}" if changed else "the default limits"
+
+
+def inspect(
+    instance: dg.DagsterInstance, lake: LakeResource, table: str, partitions: Iterable[Partition]
+) -> Inspection:
     """Ask once of each partition whether it may be read; see `Guard.inspect`."""
     return Guard(instance, lake).inspect(table, partitions)
 

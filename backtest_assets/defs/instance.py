@@ -30,6 +30,10 @@ schedule_storage:
   module: dagster._core.storage.schedules
   class: SqliteScheduleStorage
   config: {base_dir: {storage}}
+# The assets print nothing; capturing their output would start three processes for every step.
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 # Two runs at a time: SQLite has one writer, and this is sized for one machine.
 concurrency:
   runs: {max_concurrent_runs: 2}

@@ -40,17 +40,22 @@ def sign_of_life(home: Path) -> Generator[Mapping[str, str]]:
         os.close(lock)
 
 
-def hold_ui(home: Path) -> None:
-    """Hold the lock of webserver and daemon until this process, or the one that replaces it, ends.
+def hold_ui(home: Path) -> int:
+    """Hold the lock of webserver and daemon until this process, the one that replaces it, and all that inherit it end.
+
+    Returns:
+        The descriptor to inherit.
 
     Raises:
         UsageError: if another process holds it: two daemons over one instance would launch everything twice.
     """
     try:
-        os.set_inheritable(_lock(home, _UI), True)
+        lock = _lock(home, _UI)
     except BlockingIOError:
         message = f"another `backtest-assets ui` runs over {home}; use that one, or stop it first"
         raise UsageError(message) from None
+    os.set_inheritable(lock, True)
+    return lock
 
 
 def report_lost_runs(instance: dg.DagsterInstance, home: Path, *, as_ui: bool = False) -> tuple[str, ...]:

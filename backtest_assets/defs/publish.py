@@ -19,6 +19,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.events import DagsterEventType
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.code_version import code_version
@@ -26,7 +27,7 @@ from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import BacktestAssetsError, TableError, TamperedError
+from backtest_assets.errors import BacktestAssetsError, SourceError, TableError, TamperedError
 from backtest_assets.gates.gate import Answer, Evidence, Gate, ask_all
 from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.publication import Input, Publication
@@ -115,7 +116,8 @@ def publish(
         context: the step.
         lake: where to publish.
         table: contract of the rows.
-        made: rows per partition; an error in place of rows refuses the partition, all its gates are recorded red.
+        made: rows per partition; an error in place of rows refuses the partition: all its gates are recorded red, unless
+            a source gave nothing for rows that are published.
         as_of: the step's one instant: what the rows were made as of, and what the gates ask as of.
 
     Raises:
@@ -146,7 +148,7 @@ def publish(
 def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsError) -> _Settled:
     table, store = step.table, step.lake.lake
     if isinstance(product, BacktestAssetsError):
-        return _Settled(partition, _all_red(table, str(product)), None)
+        return _unmade(step, partition, product)
     try:
         frame = table.conform(product.frame)
     except TableError:
@@ -182,6 +184,13 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
     except BacktestAssetsError as error:  # full disk, lost race: what is published, and judged, stays as it is
         return _Settled(partition, (), None, error=str(error))
     return _Settled(partition, answers, publication)
+
+
+def _unmade(step: _Step, partition: Partition, error: BacktestAssetsError) -> _Settled:
+    """Nothing was made. A source that gave nothing says nothing of rows that are published: they stay as judged."""
+    if isinstance(error, SourceError) and published(step.lake.lake, step.table, partition) is not None:
+        return _Settled(partition, (), None, error=f"{error}; what was published before stays as it was judged")
+    return _Settled(partition, _all_red(step.table, str(error)), None)
 
 
 def published(lake: Lake, table: Table, partition: Partition) -> Published | None:
@@ -224,9 +233,20 @@ def _materializations(
             data_version=dg.DataVersion(greens[0][1].digest),
         )
         return
-    for label, publication in greens:
-        step.context.add_asset_metadata(_facts(publication), asset_key=step.table.name, partition_key=label)
+    _tell(step, {label: _facts(publication) for label, publication in greens})
     yield dg.MaterializeResult(asset_key=step.table.name, metadata=common)
+
+
+def _tell(step: _Step, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give each partition of a range run its metadata, at once.
+
+    `add_asset_metadata` lists the whole range and copies what it has for every partition: n x n. Private, characterised.
+    """
+    execution = step.context.get_step_execution_context()
+    key = dg.AssetKey(step.table.name)
+    told = {AssetMetadataHandle(asset_key=key, partition_key=label): fact for label, fact in facts.items()}
+    before = execution._metadata_accumulator.per_output_metadata  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way is linear
+    execution._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata={**before, **told})  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # likewise
 
 
 def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
@@ -327,9 +347,14 @@ def _failure(table: Table, refused: Sequence[_Settled], n_settled: int) -> dg.Fa
 
 
 def _reason(one: _Settled) -> str:
-    """Say the first blocking verdict in full and name the others; all are in the checks."""
+    """Say one blocking verdict in full and name the others; all are in the checks.
+
+    The first that measured something beside the contract: it says what to do, the contract only which rule is broken.
+    """
     if one.error:
         return one.error
     blocking = [answer.verdict for answer in one.answers if answer.blocks]
-    others = [verdict.gate for verdict in blocking[1:] if verdict.detail != blocking[0].detail]
-    return f"{blocking[0].gate}: {blocking[0].detail}" + (f" (also red: {', '.join(others)})" if others else "")
+    measured = (verdict for verdict in blocking if verdict.gate != "contract" and math.isfinite(verdict.observed))
+    told = next(measured, blocking[0])
+    others = [verdict.gate for verdict in blocking if verdict.detail != told.detail]
+    return f"{told.gate}: {told.detail}" + (f" (also red: {', '.join(others)})" if others else "")

@@ -1,6 +1,6 @@
 """Which tables each table is made from: the lineage, the reading and the staleness of every asset, said once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -13,12 +13,18 @@ class Read:
     Attributes:
         table: the input's name.
         is_optional: partitions that are absent or red are left out, and said so, instead of refusing.
+        is_alternative: optional, but of a table's alternatives at least one is required.
         only_if_promoted: read only when the checklist says PROMOTE; otherwise it was rightly never made.
     """
 
     table: str
     is_optional: bool = False
+    is_alternative: bool = False
     only_if_promoted: bool = False
+
+
+def _one_of(*tables: str) -> tuple[Read, ...]:
+    return tuple(Read(table, is_optional=True, is_alternative=True) for table in tables)
 
 
 _CHECKLIST = Read("research_checklist")
@@ -43,15 +49,10 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     "bars_spot": (Read("raw_spot_ohlcv"), Read("bars_um", is_optional=True)),
     "positioning_um": (
         Read("bars_um"),
-        Read("raw_um_open_interest", is_optional=True),
-        Read("raw_um_liquidations", is_optional=True),
+        *_one_of("raw_um_open_interest", "raw_um_liquidations"),
     ),
-    "coverage": (
-        Read("raw_um_ohlcv", is_optional=True),
-        Read("raw_um_funding", is_optional=True),
-        Read("raw_spot_ohlcv", is_optional=True),
-        Read("raw_um_open_interest", is_optional=True),
-        Read("raw_um_liquidations", is_optional=True),
+    "coverage": _one_of(
+        "raw_um_ohlcv", "raw_um_funding", "raw_spot_ohlcv", "raw_um_open_interest", "raw_um_liquidations"
     ),
     "research_run": (),
     "walkforward_splits": (Read("research_run"),),
@@ -142,3 +143,15 @@ EXECUTION_TABLES: Final = frozenset(
     name for name, reads in READS.items() if _CHECKLIST in reads and name not in {"blueprints", "report"}
 )
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
+
+
+def lacking(table: str, is_there: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the inputs without which a partition may not be made: required ones that are not there, or all alternatives.
+
+    Args:
+        table: what is to be made.
+        is_there: tells of an input, by name, whether it is there.
+    """
+    required = [read.table for read in READS[table] if not read.is_optional and not is_there(read.table)]
+    alternatives = [read.table for read in READS[table] if read.is_alternative]
+    return (*required, *(() if any(map(is_there, alternatives)) else alternatives))

@@ -1,5 +1,6 @@
 """What every asset is handed: the lake, the settings and an observer of progress; and the project's one clock."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol, TypeAlias
@@ -10,6 +11,11 @@ from backtest_assets.sources.base import Source
 from backtest_assets.sources.open import Network, open_source
 
 Outcome: TypeAlias = Literal["published", "refused", "fresh"]
+
+
+def now() -> datetime:
+    """Return the current instant; every other function takes it as an argument."""
+    return datetime.now(UTC)  # noqa: TID251  # the one clock
 
 
 class Observer(Protocol):
@@ -42,11 +48,13 @@ class LakeResource:
         lake: the store.
         settings: the settings it was opened with.
         observer: told of every settled partition.
+        clock: tells what a step or a drive takes as its `as_of`.
     """
 
     lake: Lake
     settings: Settings
     observer: Observer = field(default_factory=Silent)
+    clock: Callable[[], datetime] = now
 
     def open_source(self, spec: str, *, as_of: datetime, is_forced: bool = False) -> Source:
         """Open a source; the one named by BACKTEST_SOURCE if the spec is empty.
@@ -69,8 +77,3 @@ class LakeResource:
             is_forced,
         )
         return open_source(spec or named.source or "", network)
-
-
-def now() -> datetime:
-    """Return the current instant; every other function takes it as an argument."""
-    return datetime.now(UTC)  # noqa: TID251  # the one clock

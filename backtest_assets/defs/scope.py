@@ -1,14 +1,15 @@
-"""Which partitions a run reads; the same answer for reading, for staleness and for the driver."""
+"""Which partitions a run or a month reads; the same answer for reading, for staleness and for the driver."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
 from backtest_assets.defs.guard import Admitted, Inspection, Refusal, refusal_failure
-from backtest_assets.defs.reads import Read
+from backtest_assets.defs.reads import READS, Read, lacking
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import WARMUP_DAYS, ResearchRun
+from backtest_assets.errors import RefusedError
 from backtest_assets.sources.open import source_identity
 from backtest_assets.tables.registry import TABLES
 
@@ -30,6 +31,31 @@ def warmup_partitions(run: ResearchRun) -> tuple[Partition, ...]:
 
 Look: TypeAlias = Callable[[str, Iterable[Partition]], Inspection]
 """`Guard.inspect`: asks about partitions of a table."""
+
+
+def admit_months(
+    look: Look, table: str, asked: Iterable[Partition]
+) -> Mapping[Partition, tuple[Admitted, ...] | RefusedError]:
+    """Return what each month of a derived market table is made from, in the order of its inputs, or why it may not be."""
+    months = tuple(asked)
+    admitted: dict[Partition, dict[str, Admitted]] = {partition: {} for partition in months}
+    refused: dict[Partition, dict[str, Refusal]] = {partition: {} for partition in months}
+    for read in READS[table]:
+        seen = look(read.table, months)
+        for one in seen.admitted:
+            admitted[one.publication.partition][read.table] = one
+        for refusal in seen.refused:
+            refused[refusal.partition][read.table] = refusal
+    return {p: _made_from(table, admitted[p], refused[p]) for p in months}
+
+
+def _made_from(
+    table: str, admitted: Mapping[str, Admitted], refused: Mapping[str, Refusal]
+) -> tuple[Admitted, ...] | RefusedError:
+    missing = lacking(table, admitted.__contains__)
+    if missing:
+        return RefusedError(f"its input may not be read: {'; '.join(str(refused[name]) for name in missing)}")
+    return tuple(admitted.values())
 
 
 def admit(look: Look, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:

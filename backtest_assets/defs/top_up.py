@@ -12,28 +12,31 @@ from dagster._core.utils import make_new_backfill_id
 from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.jobs import MARKET
 from backtest_assets.defs.partitions import SYMBOL_MONTHS, partition_from_key
-from backtest_assets.defs.reads import READS
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.reads import READS, lacking
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.verdicts import newest_verdicts
 from backtest_assets.domain.clock import month_of, month_start
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError
 from backtest_assets.lake.store import Lake
 from backtest_assets.sources.base import Dataset
+from backtest_assets.sources.merge import origins_from_text
 from backtest_assets.tables.registry import TABLES
 
 TAG: Final = "backtest_assets/top_up"
+REST: Final = "rest/"
+"""How the names of origins begin that are no archive files."""
 _RAW: Final = tuple(dataset.value for dataset in Dataset)
 
 
-def due(instance: dg.DagsterInstance, lake: Lake, *, as_of: datetime) -> Mapping[str, frozenset[Partition]]:
+def due(instance: dg.DagsterInstance, resource: LakeResource, *, as_of: datetime) -> Mapping[str, frozenset[Partition]]:
     """Return the partitions of every market table that a top-up makes again.
 
     These are: of every symbol that was ingested before and is not delisted, the current month and the one before, if that
-    was last ingested while it was open; every partition that was tried and may not be read; and what is made from them.
+    was last ingested while it was open or from REST; every partition that was tried and may not be read; and what is made from them.
     """
     found: dict[str, frozenset[Partition]] = {}
-    guard = Guard(instance, lake)
+    lake, guard = resource.lake, Guard(instance, resource)
     for table in MARKET:
         tried = {partition_from_key(TABLES[table], label) for _, label in newest_verdicts(instance, table)}
         refused = {one.partition for one in guard.inspect(table, tried).refused}
@@ -46,14 +49,7 @@ def due(instance: dg.DagsterInstance, lake: Lake, *, as_of: datetime) -> Mapping
 
 
 def _may_be_made(lake: Lake, table: str, partition: Partition, found: Mapping[str, frozenset[Partition]]) -> bool:
-    """Whether every required input is there or about to be, and of several optional ones at least one."""
-
-    def comes(name: str) -> bool:
-        return partition in found[name] or _current(lake, name, partition) is not None
-
-    required = [read.table for read in READS[table] if not read.is_optional]
-    optional = [read.table for read in READS[table] if read.is_optional]
-    return all(comes(name) for name in required) and (len(optional) <= 1 or any(comes(name) for name in optional))
+    return not lacking(table, lambda name: partition in found[name] or _current(lake, name, partition) is not None)
 
 
 def _open_months(lake: Lake, table: str, as_of: datetime) -> Iterator[Partition]:
@@ -66,8 +62,14 @@ def _open_months(lake: Lake, table: str, as_of: datetime) -> Iterator[Partition]
             continue
         yield Partition.of_month(symbol, month)
         last = _current(lake, table, Partition.of_month(symbol, before))
-        if last is None or last[0] < month_start(month):
+        if last is None or last[0] < month_start(month) or _is_provisional(last[1]):
             yield Partition.of_month(symbol, before)
+
+
+def _is_provisional(notes: Mapping[str, str]) -> bool:
+    """Whether a month still rests on REST pages, or lacks files: the archive's own come in the days after its end."""
+    origins = origins_from_text(notes.get("origins", ""))
+    return any(one.sha256 is None or one.name.startswith(REST) for one in origins)
 
 
 def _current(lake: Lake, table: str, partition: Partition) -> tuple[datetime, Mapping[str, str]] | None:
@@ -112,8 +114,8 @@ def submit_top_up(context: dg.OpExecutionContext, lake: dg.ResourceParam[LakeRes
     if running:
         context.log.info("backfill %s of an earlier top-up is still under way; nothing is submitted", running[0])
         return
-    as_of = now()
-    wanted = due(context.instance, lake.lake, as_of=as_of)
+    as_of = lake.clock()
+    wanted = due(context.instance, lake, as_of=as_of)
     backfill_id = submit(context.instance, wanted, as_of=as_of)
     counts = {table: len(partitions) for table, partitions in wanted.items() if partitions}
     context.add_output_metadata(

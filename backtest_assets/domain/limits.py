@@ -40,6 +40,11 @@ class MarketLimits:
     zero_volume_share_max: float = _limit(
         0.01, "share of bars", "Bars whose price moves on no volume; single hours are real, more is a broken feed."
     )
+    odd_value_share_max: float = _limit(
+        0.01,
+        "share of klines",
+        "Klines whose traded value fits no price of theirs; the archive has none, a wrong unit all.",
+    )
     basis_abs_max: float = _limit(
         0.05, "fraction", "|um / spot - 1| of a bar that counts as out of line; arbitrage keeps majors within 2 %."
     )
@@ -51,6 +56,11 @@ class MarketLimits:
     )
     funding_rate_usual: float = _limit(
         0.005, "fraction per interval", "|rate| above which a month is remarked upon; BTC and ETH stayed below 0.4 %."
+    )
+    funding_rate_median_max: float = _limit(
+        0.002,
+        "fraction per interval",
+        "Median |rate| of a month; 226 months of BTC, ETH and SOL had 0.002 % to 0.1 %, in percent all of them exceed this.",
     )
     tail_age_max_h: float = _limit(
         36, "h", "Age of the newest row of a month that is still open; the daily archive is a day late."

@@ -1,6 +1,6 @@
-"""What the market layer's gates share: when a month may be empty, whose rows they are, how holes are told.
+"""What the market layer's gates share: whose rows they are, how old the newest is, how holes are told.
 
-Which rows are right is each table's own module's.
+When a month may be empty is for `listed`; which rows are right is each table's own module's.
 """
 
 from collections.abc import Callable
@@ -12,54 +12,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.clock import month_end, month_start
 from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.domain.market import Listing
 from backtest_assets.gates.ask import Measured, breaking, limited_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.bars.calendar import expected_span, grid_ceil, newest_close
+from backtest_assets.gates.listed import contradiction, delisting, nothing_expected
+from backtest_assets.research.bars.calendar import expected_span, newest_close
 from backtest_assets.tables.contract import INSTANT
 
-_SETTLED: Final = frozenset({"raw_um_funding", "settlements_um"})
-_LONGEST_INTERVAL: Final = timedelta(hours=8)  # every interval the exchange settles at divides it
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = timedelta(hours=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def nothing_expected(evidence: Evidence) -> str:
-    """Return why a month may be without rows, empty if it may not: the one rule of every market table.
-
-    It was not listed, was delisted, or nothing of the month can have happened by `as_of`. Without a listing every month is
-    held against the calendar.
-    """
-    if _nothing_due(evidence, None):
-        return f"nothing of this month was over at {evidence.as_of:%Y-%m-%d %H:%M} UTC"
-    listing = evidence.listing
-    if listing is None or not _nothing_due(evidence, listing):
-        return ""
-    until = "" if listing.delisted_at is None else f" until {listing.delisted_at:%Y-%m-%d %H:%M}"
-    return f"not listed in this month: it traded from {listing.listed_at:%Y-%m-%d %H:%M}{until} UTC"
-
-
-def _nothing_due(evidence: Evidence, listing: Listing | None) -> bool:
-    month = evidence.partition["month"]
-    start, end = month_start(month), month_end(month)
-    if evidence.table.name in _SETTLED:
-        return _first_due(start, listing) >= min(end, evidence.as_of + _MICROSECOND, _delisting(listing, end))
-    last = max(start, min(end, evidence.as_of))
-    first, last = (start, last) if listing is None else listing.within(start, last)
-    return grid_ceil(first) + BAR > last
-
-
-def _first_due(start: datetime, listing: Listing | None) -> datetime:
-    # A new contract settles first after its listing, at the latest at the next instant of the longest interval.
-    earliest = start if listing is None or listing.listed_at < start else listing.listed_at + _MICROSECOND
-    return earliest + (_EPOCH - earliest) % _LONGEST_INTERVAL
-
-
-def _delisting(listing: Listing | None, end: datetime) -> datetime:
-    return end if listing is None or listing.delisted_at is None else listing.delisted_at
 
 
 def in_us(instant: datetime) -> int:
@@ -75,7 +38,7 @@ def bar_span(evidence: Evidence, raw: pl.DataFrame) -> tuple[datetime, datetime]
 
 
 def market_gates(*gates: Gate) -> tuple[Gate, ...]:
-    """Return the gates of a market table: red without rows, but green where nothing was to be expected."""
+    """Return the gates of a market table: red without rows, but green where nothing was to be expected and nothing traded."""
     return tuple(replace(gate, ask=_unless_nothing_expected(gate.ask)) for gate in gates)
 
 
@@ -83,6 +46,9 @@ def _unless_nothing_expected(ask: Callable[[Evidence], Verdict]) -> Callable[[Ev
     def asked(evidence: Evidence) -> Verdict:
         verdict = ask(evidence)
         why = nothing_expected(evidence) if evidence.frame.is_empty() and not verdict.passed else ""
+        against = contradiction(evidence) if why else ""
+        if against:
+            return replace(verdict, detail=against)
         return replace(verdict, observed=0.0, passed=True, detail=why) if why else verdict
 
     return asked
@@ -134,7 +100,7 @@ def tail_age(instant: str, fix: str) -> Gate:
         newest, end = evidence.frame[instant].max(), month_end(evidence.partition["month"])
         if not isinstance(newest, datetime):
             return float("nan"), "no row says when it was"
-        end = min(end, _delisting(evidence.listing, end))
+        end = min(end, delisting(evidence.listing, end))
         if evidence.as_of >= end:
             return 0.0, f"the month was over at {end:%Y-%m-%d %H:%M} UTC, so its tail is held against the calendar"
         return (evidence.as_of - newest) / _HOUR, f"the newest row is of {newest:%Y-%m-%d %H:%M} UTC"

@@ -40,6 +40,27 @@ def settlements_complete(severity: Severity) -> Gate:
     )
 
 
+def changes_confirmed() -> Gate:
+    """Return the remark that a shorter interval was borne before it was kept: a settlement lost there leaves the same trace."""
+    return limit_gate(
+        "changes_confirmed",
+        "No settlement bears a shorter interval than the one it ends; a remark, because the exchange does change intervals so.",
+        _unconfirmed,
+        limit=0,
+        unit="settlements",
+        fix="the first settlement of the shorter interval may be lost just before: look at the exchange's announcement",
+        severity=Severity.WARN,
+    )
+
+
+def _unconfirmed(evidence: Evidence) -> Measured:
+    rows = _followed(evidence.frame)
+    if rows["settled_at"].null_count() or rows["own"].null_count():
+        return float("nan"), "some settlements have no instant or no interval"
+    changes = rows.filter("is_shortened").select("settled_at", "funding_interval_h")
+    return changes.height, f"{changes.height} of {rows.height} settlements", changes
+
+
 def _holes(evidence: Evidence) -> Measured:
     rows = _followed(evidence.frame)
     if rows["settled_at"].null_count() or rows["own"].null_count():
@@ -61,15 +82,23 @@ def _holes(evidence: Evidence) -> Measured:
 
 
 def _followed(frame: pl.DataFrame) -> pl.DataFrame:
-    own = pl.duration(minutes=60 * pl.col("funding_interval_h"))
+    own, spacing = pl.col("own"), pl.col("spacing")
     rows = frame.sort("settled_at").select(
-        "settled_at", "funding_interval_h", own=own, spacing=pl.col("settled_at").diff()
+        "settled_at",
+        "funding_interval_h",
+        own=pl.duration(minutes=60 * pl.col("funding_interval_h")),
+        spacing=pl.col("settled_at").diff(),
     )
     # When the interval changes, the first settlement that bears the new one may still end an old one (SOLUSDT,
-    # 2022-11-10 04:00); the one after it must then keep the new.
-    changed = (pl.col("spacing") == pl.col("own").shift(1)) & (pl.col("spacing").shift(-1) == pl.col("own"))
-    follows = (pl.col("spacing") == pl.col("own")) | changed
-    return rows.with_columns(follows=follows.fill_null(value=False))
+    # 2022-11-10 04:00). The old must then have been borne twice before and the new be kept twice after, as far as there are
+    # rows: a strange settlement in the middle of an interval looks like a change as well, but not for so long.
+    held = (spacing == own.shift(1)) & (spacing == own.shift(2)).fill_null(value=True)
+    kept = [(spacing.shift(-n) == own).fill_null(value=True) for n in (1, 2)]
+    change = held & kept[0] & kept[1] & (spacing != own)
+    return rows.with_columns(
+        follows=((spacing == own) | change).fill_null(value=False),
+        is_shortened=(change & (spacing > own)).fill_null(value=False),
+    )
 
 
 def _listed(evidence: Evidence) -> tuple[datetime, datetime]:

@@ -31,12 +31,14 @@ class Input:
         partition: its partition, as `Partition.label` or path.
         digest: content digest that was read.
         materialization_id: storage id of the materialisation that was read.
+        facts: digest of the facts of its manifest that were used beside the rows; empty if none were.
     """
 
     table: str
     partition: str
     digest: str
     materialization_id: int
+    facts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ def _decode(raw: Mapping[str, Any]) -> Publication:
                 _typed(item, "partition", str),
                 _typed(item, "digest", str),
                 _typed(item, "materialization_id", int),
+                _typed(item, "facts", str),
             )
             for item in _typed(raw, "inputs", list[Any])
         ),

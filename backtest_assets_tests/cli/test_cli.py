@@ -92,9 +92,9 @@ def bad_frames() -> dict[str, tuple[pl.DataFrame, int, str]]:
         return good.with_columns(pl.when(at_noon).then(value).otherwise(pl.col("close")).alias("close"))
 
     return {
-        "wrong columns": (good.rename({"close": "last"}), 2, "close"),
-        "not UTC": (good.with_columns(pl.col("open_time").dt.convert_time_zone("Europe/Berlin")), 2, "UTC"),
-        "naive": (good.with_columns(pl.col("open_time").dt.replace_time_zone(None)), 2, "UTC"),
+        "wrong columns": (good.rename({"close": "last"}), 1, "close"),
+        "not UTC": (good.with_columns(pl.col("open_time").dt.convert_time_zone("Europe/Berlin")), 1, "UTC"),
+        "naive": (good.with_columns(pl.col("open_time").dt.replace_time_zone(None)), 1, "UTC"),
         "mixed units": (
             good.with_columns(
                 pl.when(pl.int_range(pl.len()) < 100)
@@ -102,7 +102,7 @@ def bad_frames() -> dict[str, tuple[pl.DataFrame, int, str]]:
                 .otherwise(pl.col("open_time").dt.epoch("us"))
                 .alias("open_time")
             ),
-            2,
+            1,
             "unit",
         ),
         "NaN price": (with_close(float("nan")), 1, "2024-02|AAAUSDT"),

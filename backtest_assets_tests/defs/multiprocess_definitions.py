@@ -8,7 +8,9 @@ from backtest_assets.settings import settings_from_environment
 
 def in_processes(built: dg.Definitions) -> dg.Definitions:
     executor = dg.multiprocess_executor.configured({"max_concurrent": 2})
-    return dg.Definitions(assets=built.assets, jobs=built.jobs, resources=built.resources, executor=executor)
+    jobs = [dg.define_asset_job(name, tables) for name, tables in JOBS.items()]
+    return dg.Definitions(assets=built.assets, jobs=jobs, resources=built.resources, executor=executor)
 
 
+JOBS = {"raw_and_bars": ["raw_um_ohlcv", "bars_um"], "bars": ["bars_um"]}
 defs = in_processes(build_defs(settings_from_environment()))

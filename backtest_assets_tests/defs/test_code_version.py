@@ -42,6 +42,13 @@ def test_raw_counts_its_sources_and_the_report_its_page(monkeypatch):
     assert "research/report/page.html" in files_behind(Stage.REPORT, monkeypatch)
 
 
+def test_every_module_that_judges_a_tables_rows_counts(monkeypatch):
+    read = files_behind(Stage.BARS, monkeypatch)
+    assert {f"gates/{name}.py" for name in ("bars", "settlements", "positioning", "coverage", "rows", "prices")} <= read
+    assert "sources/merge.py" in read
+    assert "gates/universe.py" in files_behind(Stage.FEATURES, monkeypatch)
+
+
 def test_every_table_has_a_version_and_every_file_named_exists():
     for table in TABLES.values():
         assert len(code_version(table)) == 16

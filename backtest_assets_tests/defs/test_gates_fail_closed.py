@@ -16,14 +16,17 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
+from backtest_assets.definitions import build_defs
 from backtest_assets.defs import guard, publish
 from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
-from backtest_assets.defs.driver import _execute
+from backtest_assets.defs.driver import MarketOrder, Session, _execute, drive_market
 from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
 from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.reads import Read
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
+from backtest_assets.domain.limits import parse_limits
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import PublishConflictError, SourceError, TamperedError
@@ -48,7 +51,7 @@ def clean(world: World, first: Partition = PARTITIONS[0], last: Partition = PART
 
 def refusals(world: World, table: str = "raw_um_ohlcv", partition: Partition = FIRST) -> str:
     return "\n".join(
-        str(refusal) for refusal in inspect(world.session.instance, world.lake, table, [partition]).refused
+        str(refusal) for refusal in inspect(world.session.instance, world.session.resource, table, [partition]).refused
     )
 
 
@@ -61,7 +64,7 @@ def data_file(world: World, table: str = "raw_um_ohlcv", partition: Partition = 
 def test_a_clean_market_is_admitted_everywhere(world: World):
     assert () == world.ingest()
     for table in ("raw_um_ohlcv", "raw_um_funding", "raw_spot_ohlcv", "bars_um", "bars_spot"):
-        inspection = inspect(world.session.instance, world.lake, table, PARTITIONS)
+        inspection = inspect(world.session.instance, world.session.resource, table, PARTITIONS)
         assert () == inspection.refused
         assert len(PARTITIONS) == len(inspection.admitted)
 
@@ -101,7 +104,7 @@ def test_one_bad_partition_of_a_range_run_refuses_only_itself(world: World):
     write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
     world.ingest()
     for table in ("raw_um_ohlcv", "bars_um"):
-        inspection = inspect(world.session.instance, world.lake, table, PARTITIONS)
+        inspection = inspect(world.session.instance, world.session.resource, table, PARTITIONS)
         assert [BAD] == [refusal.partition for refusal in inspection.refused]
         assert len(PARTITIONS) - 1 == len(inspection.admitted)
     assert world.lake.current("raw_um_ohlcv", BAD) is None
@@ -117,6 +120,38 @@ def test_a_red_re_materialisation_keeps_the_old_data_but_closes_the_partition(wo
     write_klines(world.source, "AAAUSDT", klines(0))
     assert () == world.ingest()
     assert refusals(world, partition=BAD) == ""
+
+
+def test_what_loosened_limits_let_through_is_closed_to_a_process_without_them(world: World):
+    usual = world.session
+    settings = replace(world.settings, limits=parse_limits("um_gap_share_max=0.9"))
+    wider = Session(build_defs(settings), usual.instance, LakeResource(world.lake, settings))
+    order = MarketOrder(source=world.spec, required=PARTITIONS)
+
+    def refused(session: Session, table: str) -> list[str]:
+        return [str(one) for one in inspect(session.instance, session.resource, table, [FIRST]).refused]
+
+    assert () == drive_market(wider, order).refusals
+    assert [] == refused(wider, "bars_um")
+    for table in ("raw_um_ohlcv", "bars_um"):
+        (text,) = refused(usual, table)
+        assert "judged under limits um_gap_share_max=0.9, but this process has the default limits" in text
+        assert "set BACKTEST_MARKET_LIMITS as it was, or materialise the partition again" in text
+    assert any("judged under limits um_gap_share_max=0.9" in text for text in clean(world))
+
+    assert () == drive_market(usual, order).refusals
+    assert [] == refused(usual, "bars_um")
+    (text,) = refused(wider, "bars_um")
+    assert "judged under the default limits, but this process has limits um_gap_share_max=0.9" in text
+
+
+def test_positioning_is_refused_where_none_of_its_alternatives_may_be_read(world: World):
+    world.ingest()
+    tags = {"dagster/asset_partition_range_start": FIRST.label, "dagster/asset_partition_range_end": FIRST.label}
+    (text,) = _execute(world.session, "market", ["positioning_um"], QUIET, tags=tags)
+    assert "raw_um_open_interest[2024-01|AAAUSDT]: never materialised" in text
+    assert "raw_um_liquidations[2024-01|AAAUSDT]: never materialised" in text
+    assert world.lake.current("positioning_um", FIRST) is None
 
 
 def test_a_red_partition_keeps_its_rows_and_verdicts_in_quarantine(world: World):
@@ -316,7 +351,7 @@ def test_r52_frozen_settings_cannot_be_replaced_by_removing_them(world: World, h
 def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: World):
     world.ingest()
     other = replace(frozen(world), source="synthetic:7")
-    look = Guard(world.session.instance, world.lake).inspect
+    look = Guard(world.session.instance, world.session.resource).inspect
     assert admit(look, Read("bars_um"), frozen(world))
     with pytest.raises(dg.Failure, match="is frozen on synthetic:7"):
         admit(look, Read("bars_um"), other)
@@ -324,7 +359,7 @@ def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: Wo
 
 def test_an_unknown_table_has_no_way_in(world: World):
     with pytest.raises(KeyError):
-        inspect(world.session.instance, world.lake, "no_such_table", [FIRST])
+        inspect(world.session.instance, world.session.resource, "no_such_table", [FIRST])
 
 
 def test_the_static_registry_equals_the_checks_in_the_loaded_definitions(world: World):

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from backtest_assets.domain.limits import describe_limits
+from backtest_assets.domain.limits import describe_limits, parse_limits
 from backtest_assets.domain.market import Listing
 from backtest_assets.gates.gate import ask_all
+from backtest_assets.gates.listed import nothing_expected
 from backtest_assets.gates.registry import GATES
-from backtest_assets.gates.rows import nothing_expected
 from backtest_assets_tests.gates.evidence import AFTER, MARKET_TABLES, all_null, market_evidence, red
 from backtest_assets_tests.scenario import MONTH
 
@@ -28,7 +28,8 @@ def at(day, hour=0, minute=0, month=1):
 
 def empty(table, *, as_of=AFTER, listing=None):
     whole = market_evidence(table)
-    return replace(whole, frame=whole.frame.clear(), as_of=as_of, listing=listing)
+    nothing = {name: frame.clear() for name, frame in whole.inputs.items()}
+    return replace(whole, frame=whole.frame.clear(), inputs=nothing, as_of=as_of, listing=listing)
 
 
 @pytest.mark.parametrize("table", MARKET_TABLES)
@@ -78,9 +79,53 @@ def test_an_empty_month_that_was_listed_is_red_and_one_that_has_not_begun_is_not
     everything = {gate.name for gate in GATES[table][1:]}
     assert everything == red(GATES[table], empty(table, listing=Listing(at(15))))
     assert everything == red(GATES[table], empty(table, listing=Listing(at(1) - timedelta(days=9), at(2))))
-    assert everything == red(GATES[table], empty(table, as_of=at(1, 0, 15)))
+    if table != "raw_um_liquidations":  # which come by the day
+        assert everything == red(GATES[table], empty(table, as_of=at(1, 0, 15)))
     not_begun = ask_all(GATES[table][1:], empty(table, as_of=at(1) - timedelta(microseconds=1)))
     assert all(answer.verdict.passed and "nothing of this month" in answer.verdict.detail for answer in not_begun)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "listing", "expected"),
+    [
+        (at(1, 3, 30), None, True),
+        (at(2, 11, 59), None, True),
+        (at(2, 12), None, False),
+        (at(20, 3, 30), None, False),
+        (at(20, 3, 30), Listing(at(19)), True),
+        (at(20, 12), Listing(at(19)), False),
+        (at(20, 3, 30), Listing(at(1) - timedelta(days=99)), False),
+        (AFTER, Listing(at(31)), False),
+        (at(1, month=2), Listing(at(31)), False),
+    ],
+)
+def test_liquidations_may_be_empty_until_the_first_file_of_a_day_is_late(as_of, listing, expected):
+    nothing = empty("raw_um_liquidations", as_of=as_of, listing=listing)
+    assert expected == (red(GATES["raw_um_liquidations"], nothing) == set())
+    assert expected == ("no file of a day" in nothing_expected(nothing))
+
+
+def test_a_smaller_tail_age_does_not_expect_a_day_that_is_not_over():
+    nothing = replace(empty("raw_um_liquidations"), limits=parse_limits("tail_age_max_h=1"))
+    assert nothing_expected(replace(nothing, as_of=at(1, 23, 59)))
+    assert not nothing_expected(replace(nothing, as_of=at(2)))
+
+
+@pytest.mark.parametrize("table", ["bars_um", "bars_spot", "settlements_um"])
+@pytest.mark.parametrize("listing", [Listing(at(1, month=2)), Listing(at(1) - timedelta(days=60), at(1))])
+def test_an_empty_month_of_which_raw_traded_is_red_and_names_the_listing(table, listing):
+    whole = market_evidence(table)
+    answers = ask_all(GATES[table][1:], replace(whole, frame=whole.frame.clear(), listing=listing))
+    assert all(answer.verdict.passed is False for answer in answers)
+    raw = "raw_um_funding" if table == "settlements_um" else f"raw_{table[5:]}_ohlcv"
+    for said in (
+        raw,
+        "traded outside of the listing",
+        f"{listing.listed_at:%Y-%m-%d %H:%M}",
+        "instruments.csv",
+        "exchangeInfo",
+    ):
+        assert all(said in answer.verdict.detail for answer in answers)
 
 
 @pytest.mark.parametrize(

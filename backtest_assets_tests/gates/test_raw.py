@@ -9,7 +9,7 @@ import pytest
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.limits import parse_limits
 from backtest_assets.domain.market import Listing, Partition
-from backtest_assets.gates.gate import Evidence
+from backtest_assets.gates.gate import Evidence, ask_all
 from backtest_assets.gates.raw import (
     GATES_RAW_SPOT_OHLCV,
     GATES_RAW_UM_FUNDING,
@@ -55,11 +55,11 @@ def verdict_of(table, gate, frame, **changes: object):
 
 def test_raw_errors_are_about_what_is_there_and_remarks_about_what_is_not():
     remarks = {table: {gate.name for gate in gates if gate.severity is Severity.WARN} for table, gates in GATES.items()}
-    klines = {"coverage", "complete", "tail_age"}
+    klines = {"coverage", "complete", "tail_age", "wholly_listed"}
     expected = {
         "raw_um_ohlcv": klines,
         "raw_spot_ohlcv": klines,
-        "raw_um_funding": {"rate_usual", "settlements_complete", "tail_age"},
+        "raw_um_funding": {"rate_usual", "settlements_complete", "changes_confirmed", "tail_age", "wholly_listed"},
         "raw_um_open_interest": {"coverage", "tail_age"},
         "raw_um_liquidations": set(),
     }
@@ -207,6 +207,118 @@ def test_a_listing_in_the_month_moves_what_is_expected():
     assert {"complete"} == red_of("raw_um_ohlcv", listed.slice(1), listing=listing)
 
 
+TRADED = {"raw_um_ohlcv": UM, "raw_spot_ohlcv": SPOT, "raw_um_funding": FUNDING}
+MISSING = {
+    "raw_um_ohlcv": {"coverage", "complete"},
+    "raw_spot_ohlcv": {"coverage", "complete"},
+    "raw_um_funding": set(),
+}
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("table", TRADED)
+@pytest.mark.parametrize(
+    "listing",
+    [
+        Listing(datetime(2024, 2, 1, tzinfo=UTC)),
+        Listing(datetime(2024, 1, 31, 23, 50, tzinfo=UTC)),
+        Listing(datetime(2033, 1, 1, tzinfo=UTC)),
+        Listing(LONG_AGO, datetime(2023, 12, 31, 9, tzinfo=UTC)),
+        Listing(LONG_AGO, datetime(2024, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_month_that_traded_contradicts_a_listing_that_leaves_nothing_of_it(table, listing):
+    assert {"listed", "wholly_listed"} <= red_of(table, TRADED[table], listing=listing)
+    seen = verdict_of(table, "listed", TRADED[table], listing=listing)
+    assert f"of {TRADED[table].height} rows of {table} traded outside of the listing" in seen.detail
+    assert f"from {listing.listed_at:%Y-%m-%d %H:%M}" in seen.detail
+    assert "instruments.csv" in seen.detail
+    assert "exchangeInfo" in seen.detail
+    assert seen.examples
+
+
+@pytest.mark.parametrize("table", TRADED)
+@pytest.mark.parametrize(
+    "listing",
+    [
+        Listing(datetime(2024, 1, 25, 8, tzinfo=UTC)),
+        Listing(LONG_AGO, datetime(2024, 1, 3, 9, tzinfo=UTC)),
+        Listing(datetime(2024, 1, 10, tzinfo=UTC), datetime(2024, 1, 20, tzinfo=UTC)),
+    ],
+)
+def test_rows_outside_of_a_listing_that_leaves_a_part_of_the_month_are_a_remark(table, listing):
+    # BTCUSDT traded as um from 2019-09-08 on; exchangeInfo says 2019-09-25.
+    found = red_of(table, TRADED[table], listing=listing)
+    assert {"wholly_listed"} == found
+    assert "traded outside of the listing" in verdict_of(table, "wholly_listed", TRADED[table], listing=listing).detail
+
+
+@pytest.mark.parametrize("table", TRADED)
+def test_rows_within_a_day_of_a_listing_are_no_contradiction(table):
+    instant = market_evidence(table).table.key[1]
+    last_day = TRADED[table].filter(pl.col(instant) >= datetime(2024, 1, 31, tzinfo=UTC))
+    first_day = TRADED[table].filter(pl.col(instant) <= datetime(2024, 1, 2, tzinfo=UTC))
+    before, after = Listing(datetime(2024, 2, 1, tzinfo=UTC)), Listing(LONG_AGO, datetime(2024, 1, 1, tzinfo=UTC))
+    for frame, listing in ((last_day, before), (first_day, after)):
+        assert "wholly_listed" in red_of(table, frame, listing=listing)
+        assert verdict_of(table, "listed", frame, listing=listing).passed
+    two_days = TRADED[table].filter(pl.col(instant) >= datetime(2024, 1, 30, tzinfo=UTC))
+    assert "listed" in red_of(table, two_days, listing=before)
+
+
+def test_a_last_settlement_on_the_instant_of_the_delisting_is_within_it():
+    until = FUNDING.filter(pl.col("settled_at") <= datetime(2024, 1, 20, 8, tzinfo=UTC))
+    assert set() == red_of("raw_um_funding", until, listing=Listing(LONG_AGO, datetime(2024, 1, 20, 8, tzinfo=UTC)))
+
+
+@pytest.mark.parametrize("volume", [0.0, None, 1.0])
+def test_dead_klines_after_a_delisting_are_no_trades_and_an_unknown_volume_is_one(volume):
+    dead = UM.with_columns(volume_base=pl.lit(volume, pl.Float64))
+    seen = verdict_of("raw_um_ohlcv", "listed", dead, listing=Listing(LONG_AGO, datetime(2023, 12, 1, tzinfo=UTC)))
+    assert (0 if volume == 0 else UM.height) == seen.observed
+
+
+def test_without_a_listing_nothing_is_outside_of_it():
+    assert "no listing is known" in verdict_of("raw_um_ohlcv", "listed", UM).detail
+
+
+@pytest.mark.parametrize("factor", [1000.0, 0.001, 1.01])
+def test_traded_values_in_another_unit_fit_no_price(factor):
+    other = UM.with_columns(pl.col("volume_quote", "taker_buy_quote") * factor)
+    assert {"value_at_a_price"} == red_of("raw_um_ohlcv", other)
+    seen = verdict_of("raw_um_ohlcv", "value_at_a_price", other)
+    assert (1.0, 0.01) == (seen.observed, seen.limit)
+    assert {"low", "high", "volume_base", "volume_quote"} <= {*seen.examples[0]}
+    swapped = UM.rename({"volume_base": "volume_quote", "volume_quote": "volume_base"}).select(UM.columns)
+    assert "value_at_a_price" in red_of("raw_spot_ohlcv", swapped)
+
+
+def test_the_share_of_odd_values_is_of_the_klines_that_have_one():
+    n, odd = UM.height, pl.int_range(pl.len())
+    half = UM.with_columns(
+        volume_quote=pl.when(odd < n // 2).then("volume_quote"), taker_buy_quote=pl.lit(None, pl.Float64)
+    )
+    few = half.with_columns(volume_quote=pl.when(odd < 14).then(1.0).otherwise("volume_quote"))
+    more = half.with_columns(volume_quote=pl.when(odd < 15).then(1.0).otherwise("volume_quote"))
+    assert 14 / 1488 == verdict_of("raw_um_ohlcv", "value_at_a_price", few).observed
+    assert set() == red_of("raw_um_ohlcv", few)
+    assert {"value_at_a_price"} == red_of("raw_um_ohlcv", more)
+    untraded = half.with_columns(
+        pl.when(odd == 9).then(0.0).otherwise(name).alias(name) for name in ("volume_base", "volume_quote")
+    )
+    assert "0 of 1487 klines" in verdict_of("raw_um_ohlcv", "value_at_a_price", untraded).detail
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_a_value_without_a_price_is_odd_even_of_the_only_kline_that_trades(value):
+    first = pl.int_range(pl.len()) == 0
+    one = UM.with_columns(
+        pl.when(first).then(name).otherwise(0.0).alias(name)
+        for name in ("volume_base", "volume_quote", "taker_buy_base", "taker_buy_quote")
+    )
+    assert 1.0 == verdict_of("raw_um_ohlcv", "value_at_a_price", change(one, 0, volume_quote=value)).observed
+
+
 def test_a_bar_that_is_still_open_is_refused_and_the_closed_ones_are_a_whole_month_so_far():
     as_of = datetime(2024, 1, 20, 0, 14, 59, tzinfo=UTC)
     until = UM.filter(pl.col("open_at") <= as_of)
@@ -323,15 +435,32 @@ def test_a_month_of_funding_in_parts_is_a_remark():
     assert {"settlements_complete"} == red_of("raw_um_funding", raw_funding().head(40))
 
 
-SOL = (
-    Path(__file__).parents[3]
-    / "shared/data/archive/data/futures/um/monthly/fundingRate/SOLUSDT/SOLUSDT-fundingRate-2022-11.csv"
-)
+def test_rates_in_percent_are_seen_by_their_median_though_each_alone_is_possible():
+    percent = FUNDING.with_columns(pl.col("funding_rate") * 100)
+    assert {"median_rate_bounded", "rate_usual"} == red_of("raw_um_funding", percent)
+    seen = verdict_of("raw_um_funding", "median_rate_bounded", percent)
+    assert (pytest.approx(0.01), 0.002) == (seen.observed, seen.limit)
+    assert "setting funding_rate_median_max" in seen.detail
+    # A storm of ten days is no percentage, and fewer days do not tell.
+    storm = FUNDING.with_columns(
+        funding_rate=pl.when(pl.int_range(pl.len()) < 46).then(-0.02).otherwise("funding_rate")
+    )
+    assert {"rate_usual"} == red_of("raw_um_funding", storm)
+    assert verdict_of("raw_um_funding", "median_rate_bounded", storm.head(29)).passed
+    assert not verdict_of("raw_um_funding", "median_rate_bounded", storm.head(30)).passed
+    assert (
+        "9.66667 days of settlements are too few"
+        in verdict_of("raw_um_funding", "median_rate_bounded", storm.head(29)).detail
+    )
 
 
-def real_month():
+REAL = Path(__file__).parents[3] / "shared/data/archive/data/futures/um/monthly/fundingRate"
+SOL = REAL / "SOLUSDT/SOLUSDT-fundingRate-2022-11.csv"
+
+
+def real_month(path=SOL):
     at = pl.from_epoch("calc_time", time_unit="ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    real = pl.read_csv(SOL).select(
+    real = pl.read_csv(path).select(
         symbol=pl.lit(SYMBOL),
         settled_at=at.dt.round("1m"),
         received_at=at,
@@ -352,7 +481,18 @@ def test_a_real_month_with_three_intervals_is_complete():
         return red(GATES_RAW_UM_FUNDING, Evidence(RAW_UM_FUNDING, month, frame, datetime(2024, 3, 1, tzinfo=UTC)))
 
     assert {2.0, 4.0, 8.0} == set(real["funding_interval_h"])
-    assert {"rate_usual"} == red_without()
-    unseen = [row for row in range(real.height) if "settlements_complete" not in red_without(row)]
-    # The very first settlement of a shorter interval cannot be missed: without it the change is just a step later.
-    assert [datetime(2022, 11, 9, 20, tzinfo=UTC)] == real["settled_at"].gather(unseen).to_list()
+    # 2022-11-10 04:00 bears 2 h after 4 h: so the exchange changed it, and so would a lost one at 02:00 look.
+    assert {"rate_usual", "changes_confirmed"} == red_without()
+    assert [row for row in range(real.height) if "settlements_complete" not in red_without(row)] == []
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real archive is not on this machine (../shared/data)")
+def test_no_real_month_is_refused_and_each_in_percent_is():
+    paths = sorted(REAL.rglob("*.csv"))
+    assert 226 == len(paths)
+    for path in paths:
+        month = Partition.of_month(SYMBOL, path.stem[-7:])
+        evidence = Evidence(RAW_UM_FUNDING, month, real_month(path), datetime(2026, 11, 22, tzinfo=UTC))
+        assert not any(answer.blocks for answer in ask_all(GATES_RAW_UM_FUNDING, evidence)), path.stem
+        percent = evidence.frame.with_columns(pl.col("funding_rate") * 100)
+        assert "median_rate_bounded" in red(GATES_RAW_UM_FUNDING, replace(evidence, frame=percent)), path.stem

@@ -9,6 +9,7 @@ from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Listing
 from backtest_assets.gates.settlements import GATES_SETTLEMENTS_UM
 from backtest_assets.research.bars.settlements import settle_funding
+from backtest_assets.tables.raw import RAW_UM_FUNDING
 from backtest_assets_tests.gates.evidence import AFTER, change, market_evidence, red, verdict, with_inputs, without
 from backtest_assets_tests.scenario import MONTH, SYMBOL, raw_funding
 
@@ -64,6 +65,67 @@ def test_a_change_of_interval_inside_the_month_is_no_hole():
         assert set() == of_raw(pl.concat([eight.filter(edge), two.filter(later)]))
     torn = pl.concat([eight.filter(pl.col("settled_at") < cut), two.filter(pl.col("settled_at") > cut)])
     assert {"settlements_complete"} == of_raw(torn)
+
+
+def labelled(*rows: tuple[int, int, int]):
+    """Settlements of the month: (day, hour, interval) in order, filled between with the interval of the row before."""
+    stamps = [(datetime(2024, 1, day, hour, tzinfo=UTC), float(own)) for day, hour, own in rows]
+    ends = [at for at, _ in stamps[1:]] + [datetime(2024, 2, 1, tzinfo=UTC)]
+    filled = []
+    for (at, own), end in zip(stamps, ends, strict=True):
+        n = -(-(end - at) // timedelta(hours=own))
+        filled += [(at + timedelta(hours=own) * k, own) for k in range(n)]
+    schema = {"settled_at": pl.Datetime("us", "UTC"), "funding_interval_h": pl.Float64}
+    frame = pl.DataFrame(filled, schema=schema, orient="row").with_columns(
+        symbol=pl.lit(SYMBOL), received_at=pl.col("settled_at"), funding_rate=pl.lit(1e-4), source=pl.lit("test")
+    )
+    return RAW_UM_FUNDING.conform(frame)
+
+
+GREEN, RED = set(), {"settlements_complete"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # A strange settlement in the middle of an interval, at the month's start, in its middle and near its end.
+        ([(1, 0, 8), (1, 4, 4), (1, 8, 8)], RED),
+        ([(1, 0, 8), (10, 4, 4), (10, 8, 8)], RED),
+        ([(1, 0, 8), (31, 12, 4), (31, 16, 8)], RED),
+        ([(1, 0, 4), (10, 2, 2), (10, 4, 4)], RED),
+        # An interval that is left and taken up again, each for long enough.
+        ([(1, 0, 8), (10, 4, 4), (11, 8, 8)], GREEN),
+        ([(1, 0, 4), (1, 8, 8)], GREEN),
+        ([(1, 0, 1), (11, 0, 8)], GREEN),
+        ([(1, 0, 8), (11, 0, 1)], GREEN),
+        # The change is on one of the month's last settlements, or first ones.
+        ([(1, 0, 4), (31, 16, 8)], GREEN),
+        ([(1, 0, 4), (31, 8, 8)], GREEN),
+        ([(1, 0, 8), (31, 16, 4)], GREEN),
+        ([(1, 0, 8), (1, 8, 4)], GREEN),
+        ([(1, 0, 8), (10, 8, 2), (10, 10, 4)], RED),
+    ],
+)
+def test_a_change_of_interval_is_one_that_is_kept(rows, expected):
+    assert expected == of_raw(labelled(*rows))
+
+
+def test_a_settlement_that_is_lost_at_a_change_is_seen_where_an_interval_says_so():
+    change_late = labelled((1, 0, 8), (31, 16, 4))
+    assert datetime(2024, 1, 31, 20, tzinfo=UTC) == change_late["settled_at"][-1]
+    assert RED == of_raw(change_late.head(-1))
+    two_changes = labelled((1, 0, 8), (9, 20, 4), (10, 4, 2), (18, 16, 8))
+    assert GREEN == of_raw(two_changes)
+    assert [row for row in range(two_changes.height) if RED != of_raw(without(two_changes, [row]))] == []
+
+
+@pytest.mark.parametrize("own", [4.0, 8.0])
+def test_the_newest_settlement_of_an_open_month_may_bear_a_new_interval(own):
+    as_of = datetime(2024, 1, 10, 9, tzinfo=UTC)
+    raw = labelled((1, 0, 12 - own)).filter(pl.col("settled_at") <= as_of)
+    raw = change(raw, raw.height - 1, funding_interval_h=own)
+    assert GREEN == of_raw(raw, as_of=as_of)
+    assert RED == of_raw(raw, as_of=as_of + timedelta(hours=own))
 
 
 def test_a_month_in_progress_has_all_settlements_that_are_due():

@@ -110,6 +110,15 @@ def test_days_that_the_month_lacks_are_filled_from_their_own_files_and_said_so(t
     assert [UM.key, DAYS[9].key] == [origin.name for origin in given.origins]
 
 
+def test_a_day_without_a_row_does_not_spoil_the_month_beside_it(tmp_path):
+    short = ROWS[Dataset.UM_OHLCV].filter(pl.col("open_at").dt.day() != 10)
+    put(tmp_path, UM, kline_zip(UM, short))
+    put(tmp_path, DAYS[9], kline_zip(DAYS[9], short.clear()))
+    given = fetched(tmp_path)
+    assert_frame_equal(short, given.frame)
+    assert [(UM.key, True), (DAYS[9].key, False)] == [(one.name, one.sha256 is not None) for one in given.origins]
+
+
 def test_where_month_and_day_differ_the_month_holds(tmp_path):
     rows = ROWS[Dataset.UM_OHLCV]
     put(tmp_path, UM, kline_zip(UM, rows.filter(pl.col("open_at") != START)))

@@ -1,8 +1,10 @@
+import resource
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from threading import Timer
 
 import pytest
 
@@ -94,6 +96,56 @@ def test_answers_are_trusted_for_ten_minutes_and_old_ones_for_a_day():
     assert [False, False, False, True] == due
     assert not RECORD.is_due(TRUST, as_of=AT, force=True)
     assert RECORD.is_due(TRUST, as_of=AT + timedelta(seconds=1), force=True)
+
+
+def test_an_answer_of_a_clock_that_was_ahead_is_not_believed():
+    due = [RECORD.is_due(TRUST, as_of=AT - age, force=False) for age in (timedelta(minutes=9), TRUST, RECHECK)]
+    assert [False, True, True] == due
+    assert RECORD.is_due(RECHECK, as_of=AT - timedelta(seconds=1), force=True)
+
+
+def test_an_absence_never_displaces_bytes(inbox):
+    stored = inbox.store(KEY, (b"good",), RECORD)
+    absent = inbox.store(KEY, (), replace(RECORD, url="http://mirror/y", status=404, published_sha256=None))
+    assert (False, stored) == (absent.is_held, inbox.record(KEY))
+    assert inbox.read(KEY, stored.sha256) == (b"good",)
+
+
+def test_what_another_process_is_storing_is_looked_at_again_before_it_is_condemned(inbox, tmp_path):
+    stored = inbox.store(KEY, (b"good",), RECORD)
+    path = tmp_path / "inbox" / "binance" / KEY
+    for ask, expected in ((inbox.record, stored), (lambda key: inbox.read(key, stored.sha256), (b"good",))):
+        path.unlink()
+        Timer(0.02, path.write_bytes, [b"good"]).start()
+        assert expected == ask(KEY)
+
+
+def test_a_file_that_comes_again_with_the_same_bytes_is_never_away(inbox, tmp_path):
+    stored = inbox.store(KEY, (b"good",), RECORD)
+    before = (tmp_path / f"inbox/binance/{KEY}.record.json").stat().st_ino
+    inbox._supersede(KEY, stored)
+    assert before == (tmp_path / f"inbox/binance/{KEY}.record.json").stat().st_ino
+
+
+@pytest.mark.parametrize("published", [None, "a" * 64])
+def test_what_another_process_has_moved_aside_need_not_be_moved(inbox, tmp_path, published):
+    stored = inbox.store(KEY, (b"old",), RECORD)
+    (tmp_path / "inbox" / "binance" / KEY).unlink()
+    inbox._supersede(KEY, replace(stored, sha256="b" * 64, published_sha256=published))
+    inbox._supersede(KEY, replace(stored, sha256="b" * 64, published_sha256=published))
+    assert inbox.record(KEY) is None
+
+
+def test_a_file_that_there_is_no_room_for_leaves_nothing_half_written(inbox, tmp_path):
+    inbox.store("data/spot/other.zip", (b"small",), RECORD)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            inbox.store(KEY, (b"x" * 200_000,), RECORD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [] == list(tmp_path.rglob("*.part"))
 
 
 # Stores three versions and dies at the n-th time it opens, renames or removes something below the root.

@@ -19,11 +19,12 @@ from backtest_assets.errors import SourceError
 from backtest_assets.sources.base import Dataset, Slice
 from backtest_assets.sources.binance.source import BinanceSource
 from backtest_assets.sources.binance.urls import BinanceUrls
-from backtest_assets_tests.archive_files import REQUIRED
+from backtest_assets_tests.archive_files import REQUIRED, kline_zip, made_rows, member_zip, metrics_csv
 from backtest_assets_tests.exchange import (
     NOW,
     QUICK,
     OtherRows,
+    Reissued,
     Reset,
     SlowDrip,
     Status,
@@ -125,6 +126,24 @@ def test_optional_datasets_come_by_day_and_open_interest_has_a_tail(tmp_path):
         same_days = ex.rows(Dataset.UM_LIQUIDATIONS, "BTCUSDT", orders.start, utc(date(2024, 3, 5)))
         assert_frame_equal(same_days, given.frame)
         assert (given.origins[-1].sha256, given.origins[-1].start) == (None, utc(date(2024, 3, 5)))
+
+
+def test_the_snapshot_of_midnight_lies_in_the_file_of_the_day_before(tmp_path):
+    wanted = Slice.of_month(Dataset.UM_OPEN_INTEREST, "BTCUSDT", "2024-02")
+    true = pl.concat([made_rows(wanted.dataset, "BTCUSDT", month) for month in ("2024-01", "2024-02", "2024-03")])
+
+    def to_midnight(file, _) -> bytes:
+        within = pl.col("snapshot_at").is_between(file.start, file.end, closed="right")
+        return member_zip(file, metrics_csv(true.filter(within)))
+
+    with exchange(
+        datasets=tuple(Dataset), now=utc(date(2024, 4, 20)), faults=[Reissued("/metrics/", to_midnight)]
+    ) as ex:
+        delivery = get(source_of(ex, tmp_path), wanted, ex.now)
+        same(ex, wanted, delivery.frame)
+        first, second, *_ = delivery.origins
+        assert ["2024-01-31.zip", "2024-02-01.zip"] == [one.name[-14:] for one in (first, second)]
+        assert (first.start, first.end) == (wanted.start, wanted.start + timedelta(minutes=5))
 
 
 def test_open_interest_older_than_rest_reaches_is_absent_not_asked(tmp_path):
@@ -286,6 +305,23 @@ def test_another_mirror_is_not_taken_for_the_one_that_was_asked(tmp_path):
     with exchange() as ex, exchange(seed=1) as other:
         get(source_of(ex, tmp_path), JANUARY)
         same(other, JANUARY, get(source_of(other, tmp_path), JANUARY).frame)
+
+
+def test_a_mirror_that_lacks_a_file_costs_nothing_that_another_gave(tmp_path):
+    with exchange() as ex, exchange(faults=[Status("/monthly/", 404)]) as other:
+        for hours, each in enumerate((ex, other, ex)):
+            each.now = NOW + timedelta(hours=hours)
+            each.log.clear()
+            same(each, JANUARY, get(source_of(each, tmp_path), JANUARY, each.now).frame)
+        assert [] == ex.bodies(".zip")
+
+
+def test_what_was_asked_while_the_clock_was_ahead_is_asked_again(tmp_path):
+    with exchange(faults=[Status("2024-02.zip", 404)], now=NOW + 365 * DAY) as ex:
+        assert 29 == len(get(source_of(ex, tmp_path), FEBRUARY, ex.now).origins)
+        ex.faults.clear()
+        ex.now = NOW
+        assert 1 == len(get(source_of(ex, tmp_path), FEBRUARY).origins)
 
 
 def test_the_fingerprint_of_an_open_month_changes_with_a_closed_candle_and_not_before(tmp_path):
@@ -461,6 +497,23 @@ def test_days_that_the_month_lacks_come_from_their_files(tmp_path):
         ]
 
 
+def test_a_day_without_a_row_does_not_spoil_the_month_beside_it(tmp_path):
+    start = utc(date(2024, 1, 10))
+    with exchange(faults=[without("2024-01", start, start + DAY)]) as ex:
+        ex.faults.append(Reissued(f"{JANUARY_DAYS}-10", lambda file, _: kline_zip(file, UM.table.empty())))
+        delivery = get(source_of(ex, tmp_path), JANUARY)
+        assert 2976 - 96 == delivery.frame.height
+        month, day = delivery.origins
+        assert (True, None, start) == (month.sha256 is not None, day.sha256, day.start)
+        assert 2 == len(held(tmp_path, "quarantine"))
+
+
+def test_a_day_that_cannot_be_had_still_fails_the_month_that_is_short_of_it(tmp_path):
+    start = utc(date(2024, 1, 10))
+    with exchange(faults=[without(JANUARY_ZIP, start, start + DAY), Status(f"{JANUARY_DAYS}-10", 500)]) as ex:
+        assert "at last status 500" in refusal(source_of(ex, tmp_path), JANUARY)
+
+
 def test_an_outage_that_days_and_month_agree_on_stays_a_hole(tmp_path):
     start = utc(date(2024, 1, 7)) + timedelta(hours=3)
     with exchange(faults=[without("2024-01", start, start + timedelta(hours=2))]) as ex:
@@ -505,10 +558,42 @@ def test_an_answer_that_is_no_list_is_refused(tmp_path):
         )
 
 
+def test_a_window_whose_second_page_is_not_there_is_refused(tmp_path):
+    class FromSecond(Status):
+        def strikes(self, path) -> bool:
+            return super().strikes(path) and ex.count("/fapi/v1/klines") > 0
+
+    with exchange(page_limit=20, faults=[FromSecond("/fapi/v1/klines", 404)]) as ex:
+        assert "20 rows, then nothing" in refusal(source_of(ex, tmp_path), MARCH)
+        ex.faults.clear()
+        same(ex, MARCH, get(source_of(ex, tmp_path), MARCH).frame)
+
+
+def test_a_settlement_that_rest_skips_is_a_hole_in_the_month_and_not_its_end(tmp_path):
+    wanted, skipped = Slice.of_month(FUNDING, "BTCUSDT", "2024-03"), utc(date(2024, 3, 2)) + timedelta(hours=8)
+    with exchange(faults=[without("fundingRate", skipped, skipped + timedelta(hours=1))]) as ex:
+        true = ex.closed(FUNDING, "BTCUSDT", wanted.start, wanted.end).filter(pl.col("settled_at") != skipped)
+        assert_frame_equal(true, get(source_of(ex, tmp_path), wanted).frame)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "where"), [(UM, "/fapi/v1/exchangeInfo"), (SPOT, "exchangeInfo"), (SPOT, "klines")]
+)
+def test_an_answer_that_cannot_be_read_is_not_kept(tmp_path, dataset, where):
+    with exchange(faults=[Status(where, 200, body=b"<html>log in</html>")]) as ex:
+        with pytest.raises(SourceError, match=r"<html>|not JSON"):
+            source_of(ex, tmp_path).listing(dataset, "BTCUSDT")
+        ex.faults.clear()
+        assert source_of(ex, tmp_path).listing(dataset, "BTCUSDT") == Listing(JANUARY.start)
+
+
 def test_a_full_disk_or_a_closed_folder_fails_the_slice_and_says_what_to_do(tmp_path):
     (tmp_path / "inbox").write_text("a file where a folder should be")
     with exchange() as ex:
         assert "the inbox cannot be used" in refusal(source_of(ex, tmp_path), JANUARY)
+        for ask in (source_of(ex, tmp_path).listing, source_of(ex, tmp_path).span):
+            with pytest.raises(SourceError, match=r"raw_um_ohlcv BTCUSDT: the inbox cannot be used .*; make room"):
+                ask(UM, "BTCUSDT")
 
 
 # --- when symbols traded ---
@@ -585,6 +670,27 @@ def test_a_mirror_of_files_alone_is_enough_for_history(tmp_path):
         source = source_of(ex, tmp_path)
         assert source.listing(UM, "BTCUSDT") == Listing(JANUARY.start)
         same(ex, JANUARY, get(source, JANUARY, ex.now).frame)
+
+
+def test_a_mirror_that_was_left_behind_delists_nothing(tmp_path):
+    symbols, faults = ("BTCUSDT", "ETHUSDT"), [Status("/api/", 404), Status("/fapi/", 404)]
+    with exchange(symbols=symbols, months=("2023-12", "2024-01"), now=utc(date(2024, 4, 10)), faults=faults) as ex:
+        source = source_of(ex, tmp_path)
+        listed = Listing(utc(date(2023, 12, 1)))
+        assert [listed] * 4 == [source.listing(dataset, name) for dataset in (UM, SPOT) for name in symbols]
+        (absent,) = get(source, FEBRUARY, ex.now).origins
+        assert (absent.sha256, absent.start, absent.end) == (None, FEBRUARY.start, FEBRUARY.end)
+        assert "not listed" != absent.name
+
+
+@pytest.mark.parametrize(("minutes", "force"), [(11, False), (1, True)])
+def test_a_mirror_that_was_down_is_asked_again(tmp_path, minutes, force):
+    rest = [Status("/api/", 404), Status("/fapi/", 404)]
+    with exchange(faults=[Status("/", 404)]) as ex:
+        assert "unknown symbol" in refusal(source_of(ex, tmp_path), JANUARY)
+        ex.faults[:] = rest
+        ex.now = NOW + timedelta(minutes=minutes)
+        same(ex, JANUARY, get(source_of(ex, tmp_path, force=force), JANUARY, ex.now).frame)
 
 
 # --- many at once, and killed ---

@@ -76,6 +76,25 @@ def test_a_corrected_row_replaces_the_one_that_is_there():
     assert 77.0 == merged.frame["volume_base"][5]
 
 
+def test_a_row_that_a_re_issued_file_no_longer_has_is_withdrawn_and_counted():
+    reissued = part(WHOLE, "again.zip", KLINES.filter(pl.int_range(pl.len()) != 7))
+    merged = merge_delivery(KLINES, (), reissued, WHOLE)
+    assert_frame_equal(reissued.frame, merged.frame)
+    assert (0, 1) == (merged.n_kept, merged.n_withdrawn)
+
+
+def test_rows_that_no_delivered_file_is_about_stay():
+    gap = Delivery(KLINES.clear(), (Origin("3.zip", "5" * 64, days(3, 3).start, days(3, 3).end),))
+    merged = merge_delivery(KLINES, (), gap, WHOLE)
+    assert (KLINES.height - 96, 96) == (merged.n_kept, merged.n_withdrawn)
+
+
+def test_smaller_files_together_replace_the_one_they_cover():
+    monthly = Origin("month.zip", "2" * 64, WHOLE.start, WHOLE.end)
+    daily = tuple(Origin(f"{day}.zip", "1" * 64, days(day, day).start, days(day, day).end) for day in range(1, 32))
+    assert daily == merge_delivery(KLINES, (monthly,), Delivery(KLINES, daily), WHOLE).origins
+
+
 def test_a_repeated_day_counts_once_and_is_counted():
     day = part(days(3, 3)).frame
     merged = merge_delivery(None, (), Delivery(pl.concat([KLINES, day])), WHOLE)

@@ -178,6 +178,13 @@ def test_line_ends_of_another_system_make_no_difference():
     assert_frame_equal(parsed(line(), line(1)), parse_member(UM, content, source="test"))
 
 
+@pytest.mark.parametrize("head", ["", f"{KLINE_HEADER}\n"])
+@pytest.mark.parametrize(("before", "after"), [("\ufeff", "\n"), ("", "\n\n \r\n"), ("", "")])
+def test_a_byte_order_mark_and_blank_lines_at_the_end_make_no_difference(head, before, after):
+    content = f"{before}{head}{line()}\n{line(1)}{after}".encode()
+    assert_frame_equal(parsed(line(), line(1)), parse_member(UM, content, source="test"))
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
@@ -189,6 +196,8 @@ def test_line_ends_of_another_system_make_no_difference():
         ([line(), line(1, close="n/a")], "line 2: close is 'n/a', not a number"),
         ([line(), line(1, close="nan")], "line 2: close is nan, not a number"),
         ([line(), line(1, volume="inf")], "line 2: volume_base is inf, not a number"),
+        ([line(), line(1, close="1_000")], "line 2: close is '1_000', not a number"),
+        ([line(), line(1, count="1_000")], "line 2: n_trades is '1_000', not a whole number"),
         ([line(), line(1, count="7.5")], "line 2: n_trades is '7.5', not a whole number"),
         ([line(), line(1, open_time="2024-01-01")], "line 2: open_time is '2024-01-01', not a whole number"),
         ([line(), f"{line(1)},5"], "line 2: has 13 cells, not 12"),
@@ -207,6 +216,8 @@ def test_what_cannot_be_is_refused_with_its_line(lines, why):
 def test_an_empty_file_is_refused():
     with pytest.raises(SourceError, match=r"2024-01\.csv: is empty; fetch it again"):
         parse_member(UM, b"", source="test")
+    with pytest.raises(SourceError, match=r"2024-01\.csv: is empty; fetch it again"):
+        parse_member(UM, b"\xef\xbb\xbf\n", source="test")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +287,19 @@ def test_metrics_that_cannot_be_are_refused(row, why):
     assert f"BTCUSDT-metrics-2024-01-02.csv line 2: {why}" in refusal(METRICS_HEADER, row, file=METRICS)
 
 
+def test_a_line_that_lacks_cells_is_not_taken_for_one_with_empty_cells():
+    short = metric("2024-01-02 00:10:00").rsplit(",", 4)[0]
+    lines = (METRICS_HEADER, metric("2024-01-02 00:05:00"), short)
+    assert "BTCUSDT-metrics-2024-01-02.csv line 3: has 4 cells, not 8" in refusal(*lines, file=METRICS)
+
+
+def test_two_stamps_of_one_five_minutes_are_refused_and_one_stamp_twice_is_for_the_gates():
+    first, second = "2024-01-02 00:05:00", "2024-01-02 00:05:30"
+    message = refusal(METRICS_HEADER, metric(first), metric(second), file=METRICS)
+    assert f"line 3: create_time {second} lies in the same 5 minutes as {first}" in message
+    assert 2 == parsed(METRICS_HEADER, metric(first), metric(first), file=METRICS).height
+
+
 def test_a_liquidation_is_worth_its_contracts_and_equal_ones_are_counted():
     at = START_MS + 86_400_000
     order = f"{at},SELL,LIMIT,IOC,7,30741.3,30631.6,FILLED,6,7"
@@ -288,6 +312,35 @@ def test_a_liquidation_is_worth_its_contracts_and_equal_ones_are_counted():
         assert {("BTCUSD_PERP", 100.0)} == set(rows.select("contract", "contract_size_quote").rows())
     small = there(daily_file(Dataset.UM_LIQUIDATIONS, "SOLUSDT", date(2024, 1, 2)))
     assert [70.0] == parsed(order, file=small)["notional_quote"].to_list()
+
+
+def order(n, *, price=30741.3):
+    """The n-th liquidation order of 2024-01-02."""
+    return f"{START_MS + 86_400_000 + n},SELL,LIMIT,IOC,7,{price},30631.6,FILLED,6,7"
+
+
+@pytest.mark.parametrize(
+    ("orders", "kept"),
+    [
+        ([0, 0, 1, 1, 2, 2], [0, 1, 2]),  # as the exchange writes them
+        ([0, 1, 2, 0, 1, 2], [0, 1, 2]),  # in whatever order
+        ([0, 0, 1, 1, 1, 1, 2, 2], [0, 1, 1, 2]),  # a true repetition is a repetition still
+        ([0, 0, 1, 1, 2, 2, 2], [0, 0, 1, 1, 2, 2, 2]),  # one of an odd number: repetitions are true
+        ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2]),
+        ([0, 0, 1, 1], [0, 0, 1, 1]),  # two pairs may be chance
+        ([0, 1, 2], [0, 1, 2]),
+    ],
+)
+def test_where_the_exchange_wrote_every_order_twice_each_is_taken_once(orders, kept):
+    rows = parsed(*(order(n) for n in orders), file=LIQUIDATIONS)
+    assert kept == [at.microsecond // 1000 for at in rows["liquidated_at"]]
+    ordinals = [kept[:i].count(n) for i, n in enumerate(kept)]
+    assert ordinals == rows["ordinal"].to_list()
+
+
+def test_orders_that_differ_in_a_cell_that_is_not_kept_are_not_the_same():
+    pairs = [order(n, price=price) for n in range(3) for price in (30741.3, 30741.4)]
+    assert [0, 1, 0, 1, 0, 1] == parsed(*pairs, file=LIQUIDATIONS)["ordinal"].to_list()
 
 
 def test_a_day_without_liquidations_is_an_empty_day():
@@ -345,10 +398,25 @@ def test_rest_settlements_cover_the_hours_since_the_one_before():
 
 
 @pytest.mark.parametrize(
+    ("hours", "intervals"),
+    [
+        ([0, 8, 24, 32], [8, 8, 8, 8]),  # 16 is skipped
+        ([0, 16, 24], [8, 8, 8]),
+        ([0, 8, 20, 24], [8, 8, 4, 4]),  # 16 or 12 and 16 are: 12 h are no multiple of the 8 before
+        ([0, 4, 8, 248], [4, 4, 4, 4]),
+    ],
+)
+def test_a_rest_settlement_after_a_skipped_one_has_the_interval_of_its_neighbours(hours, intervals):
+    rows = parse_funding_json("BTCUSDT", rest_funding(hours), source="test")
+    assert intervals == rows["funding_interval_h"].to_list()
+
+
+@pytest.mark.parametrize(
     ("content", "why"),
     [
         (rest_funding([0]), "the settlement of 2024-01-01 00:00 lies alone"),
-        (rest_funding([0, 8, 24]), "the settlement of 2024-01-02 00:00 lies 16 h after the one before"),
+        (rest_funding([0, 16]), "the settlement of 2024-01-01 00:00 lies 16 h"),
+        (rest_funding([0, 8, 19]), "the settlement of 2024-01-01 19:00 lies 11 h after the one before"),
         (rest_funding([0, 3]), "3 h after the one before"),
         (rest_funding([0, 8], symbol="ETHUSDT"), "row 1: symbol ETHUSDT is not BTCUSDT"),
         (b'[{"symbol":"BTCUSDT","fundingTime":1}]', "row 1: has no fundingRate"),
@@ -378,4 +446,8 @@ def test_rest_open_interest_has_no_ratios():
     with pytest.raises(SourceError, match="timestamp 1704067320000 is more than 60 s after its 5 minutes"):
         parse_open_interest_json(
             "BTCUSDT", json.dumps([row | {"timestamp": START_MS + 120_000}]).encode(), source="test"
+        )
+    with pytest.raises(SourceError, match="row 2: timestamp 1704067201000 lies in the same 5 minutes as 1704067200000"):
+        parse_open_interest_json(
+            "BTCUSDT", json.dumps([row, row | {"timestamp": START_MS + 1_000}]).encode(), source="test"
         )

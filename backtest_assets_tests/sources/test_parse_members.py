@@ -85,3 +85,13 @@ def test_quiet_days_among_others_have_no_liquidations():
     rows = parse_members(quiet, source="test")
     assert {date(2024, 2, 3)} == set(rows["liquidated_at"].dt.date())
     assert parse_members(quiet[:2], source="test").is_empty()
+
+
+def test_each_file_is_judged_alone_whether_its_orders_are_written_twice():
+    files = members(Dataset.UM_LIQUIDATIONS)
+    (first, head_and_body), header = files[0], f"{LIQUIDATION_HEADER}\n".encode()
+    body = head_and_body.removeprefix(header)
+    mixed = [(first, header + body + body), *files[1:3]]
+    expected = pl.concat(parse_member(file, content, source="test") for file, content in files[:3])
+    assert_frame_equal(expected, parse_members(mixed, source="test"))
+    assert_frame_equal(expected, parse_members([*mixed[1:], mixed[0]], source="test"))

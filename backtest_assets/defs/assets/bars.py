@@ -13,8 +13,8 @@ from backtest_assets.defs.guard import Admitted, Guard
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
-from backtest_assets.defs.reads import READS
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.resources import LakeResource
+from backtest_assets.defs.scope import admit_months
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.errors import BacktestAssetsError, BrokenError, RefusedError
 from backtest_assets.research.bars.clean import clean_klines
@@ -56,13 +56,12 @@ class Month:
 
     @property
     def listing(self) -> Listing | None:
-        """When the instrument traded, by the first input that knows."""
-        known = (listing_of(notes) for notes in self.notes.values())
-        return next((listing for listing in known if listing is not None), None)
+        """When the instrument traded, by the table's own input: another market's life is another's."""
+        return listing_of(next(iter(self.notes.values())))
 
     def frame(self, table: str) -> pl.DataFrame:
         """Return the rows of an input; empty if it may not be read."""
-        return self.frames.get(table, TABLES[table].empty())
+        return self.frames[table] if table in self.frames else TABLES[table].empty()
 
     def files(self, table: str) -> tuple[Origin, ...]:
         """Return what the rows of a raw input came from."""
@@ -151,40 +150,14 @@ def _cover(month: Month) -> pl.DataFrame:
 
 
 def _derive(context: dg.AssetExecutionContext, lake: LakeResource, name: str, make: _Make) -> Iterator[AssetEvent]:
-    table, as_of = TABLES[name], now()
-    partitions = [partition_from_key(table, key) for key in context.partition_keys]
-    made = _derived(context.instance, lake, name, partitions, make, as_of=as_of)
+    table, as_of = TABLES[name], lake.clock()
+    asked = [partition_from_key(table, key) for key in context.partition_keys]
+    answers = admit_months(Guard(context.instance, lake).inspect, name, asked)
+    made = (
+        (p, inputs if isinstance(inputs, RefusedError) else _make_month(lake, name, p, inputs, make, as_of=as_of))
+        for p, inputs in answers.items()
+    )
     yield from publish(context, lake, table, made, as_of=as_of)
-
-
-def _derived(
-    instance: dg.DagsterInstance,
-    lake: LakeResource,
-    name: str,
-    partitions: Sequence[Partition],
-    make: _Make,
-    *,
-    as_of: datetime,
-) -> Iterator[tuple[Partition, Made | BacktestAssetsError]]:
-    guard = Guard(instance, lake.lake)
-    seen = {read: guard.inspect(read.table, partitions) for read in READS[name]}
-    refused = {
-        one.partition: RefusedError(f"its input may not be read: {one}")
-        for read, inspection in seen.items()
-        if not read.is_optional
-        for one in inspection.refused
-    }
-    admitted: dict[Partition, list[Admitted]] = {partition: [] for partition in partitions}
-    for inspection in seen.values():
-        for one in inspection.admitted:
-            admitted[one.publication.partition].append(one)
-    for partition in partitions:
-        if partition in refused:
-            yield partition, refused[partition]
-        elif not admitted[partition]:
-            yield partition, RefusedError(f"none of {', '.join(read.table for read in READS[name])} may be read")
-        else:
-            yield partition, _make_month(lake, name, partition, admitted[partition], make, as_of=as_of)
 
 
 def _make_month(
@@ -201,4 +174,4 @@ def _make_month(
         return BrokenError(f"{name} {partition}: {type(error).__name__}: {error}")
     first = inputs[0].publication.notes
     kept = {fact: first[fact] for fact in ("source", "listed_at", "delisted_at") if fact in first}
-    return Made(frame, [one.as_input for one in inputs], frames, notes=kept, listing=month.listing)
+    return Made(frame, [one.input_for(name) for one in inputs], frames, notes=kept, listing=month.listing)

@@ -10,7 +10,7 @@ from backtest_assets.defs.config import MarketConfig
 from backtest_assets.defs.listing import listing_notes
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish, published
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.clock import parse_day, utc
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError, RefusedError, SourceError, TamperedError
@@ -63,7 +63,7 @@ def raw_um_liquidations(
 def _ingest(
     context: dg.AssetExecutionContext, lake: LakeResource, config: MarketConfig, dataset: Dataset
 ) -> Iterator[AssetEvent]:
-    table, as_of = TABLES[dataset.value], now()
+    table, as_of = TABLES[dataset.value], lake.clock()
     source = lake.open_source(config.source, as_of=as_of, is_forced=config.force)
     partitions = [partition_from_key(table, key) for key in context.partition_keys]
     foreign = [text for p in partitions if (text := foreign_source(lake.lake, source, dataset, p)) is not None]
@@ -123,6 +123,7 @@ def _fetch(
         "origins": origins_to_text(merged.origins),
         "repeated_rows": str(merged.n_repeated),
         "rows_kept": str(merged.n_kept),
+        "rows_withdrawn": str(merged.n_withdrawn),
         **listing_notes(listing, before=Slice.of_month(wanted.dataset, wanted.symbol, wanted.month).end),
     }
     return Made(merged.frame, notes=notes, listing=listing)

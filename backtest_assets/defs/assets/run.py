@@ -11,7 +11,7 @@ from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.config import ResearchRunConfig, run_from_config
 from backtest_assets.defs.guard import check_unaltered
 from backtest_assets.defs.publish import AssetEvent, Made, publish
-from backtest_assets.defs.resources import LakeResource, now
+from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
 from backtest_assets.errors import SettingsError
@@ -27,7 +27,9 @@ def research_run(
     run = run_from_config(context.partition_key, config)
     check_unchanged(context.instance, lake.lake, run)
     made = Made(settings_frame(run), run=run)
-    yield from publish(context, lake, TABLES["research_run"], [(Partition.of_run(run.run_id), made)], as_of=now())
+    yield from publish(
+        context, lake, TABLES["research_run"], [(Partition.of_run(run.run_id), made)], as_of=lake.clock()
+    )
 
 
 def settings_frame(run: ResearchRun) -> pl.DataFrame:

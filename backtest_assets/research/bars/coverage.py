@@ -81,7 +81,8 @@ def cover(
         month: UTC month `YYYY-MM`.
         as_of: when the ledger is made.
         listing: when the instrument traded; None holds the whole month against the calendar.
-        origins: what the rows came from, in any order; where two cover an instant the earlier one is named.
+        origins: what the rows came from, in any order; where two cover an instant the shorter one is named: a day's file
+            beside its month's is there for what the month's lacks or has wrong.
         is_ingested: whether the dataset was ever ingested for this month.
 
     Returns:
@@ -102,7 +103,7 @@ def cover(
         whole = (epoch_us(month_start(month)), epoch_us(month_end(month)), n_instants)
         return _ledger(symbol, dataset, unit, [(*whole, State.NOT_INGESTED, None)])
     instants = instants_of(dataset, frame, symbol=symbol, month=month)
-    ordered = sorted(origins, key=lambda origin: (origin.start, origin.end, origin.name))
+    ordered = sorted(origins, key=lambda origin: (origin.end - origin.start, origin.start, origin.name))
     held = _covering(instants, ordered, held=True)
     states = _states(instants, held, month, as_of, listing)
     named = np.where(states <= _OUTAGE, held, _NONE)

@@ -31,7 +31,7 @@ from backtest_assets.sources.base import Dataset
 from backtest_assets.sources.files.parse import SETTLEMENT_JITTER_S
 from backtest_assets.tables.contract import INSTANT
 
-PARSER_VERSION: Final = 1
+PARSER_VERSION: Final = 2
 """To be raised whenever the same bytes give other rows: part of every fingerprint."""
 
 SNAPSHOT_MIN: Final = 5
@@ -42,6 +42,9 @@ SNAPSHOT_JITTER_S: Final = 60
 
 FUNDING_INTERVALS_H: Final = (1, 2, 4, 8)
 """Hours between settlements that the exchange uses [h]."""
+
+DOUBLED_DISTINCT_MIN: Final = 3
+"""From so many distinct orders on, a file in which each stands an even number of times has all of them written twice."""
 
 _Columns = Mapping[str, pl.Expr]
 _HOUR_MS: Final = 3_600_000
@@ -63,7 +66,8 @@ def parse_member(file: ArchiveFile, content: bytes, *, source: str) -> pl.DataFr
         SourceError: naming file, line and fix if the content is not what the exchange writes.
     """
     sheet, made = _read(file, content)
-    return _rows(file.dataset, sheet.frame, made, symbol=file.symbol, source=source)
+    n_rows = [sheet.frame.height]
+    return _rows(file.dataset, _once(file.dataset, sheet.frame, n_rows), made, symbol=file.symbol, source=source)
 
 
 def parse_members(members: Sequence[tuple[ArchiveFile, bytes]], *, source: str) -> pl.DataFrame:
@@ -86,11 +90,11 @@ def parse_members(members: Sequence[tuple[ArchiveFile, bytes]], *, source: str) 
     if joined is None:
         frames = [parse_member(one, content, source=source) for one, content in members]
         return pl.concat(frames).sort(file.dataset.table.key, maintain_order=True)
-    sheet, made = joined
-    return _rows(file.dataset, sheet.frame, made, symbol=file.symbol, source=source)
+    frame, made = joined
+    return _rows(file.dataset, frame, made, symbol=file.symbol, source=source)
 
 
-def _join(members: Sequence[tuple[ArchiveFile, bytes]]) -> tuple[Sheet, _Columns] | None:
+def _join(members: Sequence[tuple[ArchiveFile, bytes]]) -> tuple[pl.DataFrame, _Columns] | None:
     """Read members as one text; None if they are not alike or anything is wrong: read alone, each says what and where."""
     files, contents = zip(*members, strict=True)
     if any(not content.endswith(b"\n") for content in contents):
@@ -111,7 +115,34 @@ def _join(members: Sequence[tuple[ArchiveFile, bytes]]) -> tuple[Sheet, _Columns
         return None
     low = np.repeat([micros(file.start - SLACK) for file in files], n_rows)
     high = np.repeat([micros(file.end + SLACK) for file in files], n_rows)
-    return (sheet, made) if bool(np.all((low <= at_us) & (at_us < high))) else None
+    if not np.all((low <= at_us) & (at_us < high)):
+        return None
+    return _once(whole.dataset, sheet.frame, n_rows), made
+
+
+def _once(dataset: Dataset, frame: pl.DataFrame, n_rows: Sequence[int]) -> pl.DataFrame:
+    """Take every liquidation once: many files of the exchange have each order twice, not always one after the other.
+
+    Of a file with at least `DOUBLED_DISTINCT_MIN` distinct rows, each an even number of times, half of each are taken. By
+    chance that many orders do not all come in equal pairs; of fewer nobody can tell, and all are kept.
+
+    Args:
+        dataset: only liquidations are ever doubled.
+        frame: rows of files one after the other.
+        n_rows: how many are each file's; every file is judged alone, whatever is read with it.
+
+    Source: github.com/binance/binance-public-data issues 259 (all rows of a USD-M file twice) and 337 (each row double);
+        dev.binance.vision/t/22392 (BTCUSD_PERP: each order simply included twice).
+    """
+    if dataset is not Dataset.UM_LIQUIDATIONS or frame.is_empty():
+        return frame
+    row = ("file", *frame.columns)
+    told = frame.with_columns(pl.Series("file", np.repeat(np.arange(len(n_rows)), n_rows))).with_columns(
+        nth=pl.int_range(pl.len()).over(row), n_alike=pl.len().over(row)
+    )
+    n_distinct, is_even = (pl.col("nth") == 0).sum().over("file"), (pl.col("n_alike") % 2 == 0).all().over("file")
+    is_second = (n_distinct >= DOUBLED_DISTINCT_MIN) & is_even & (pl.col("nth") >= pl.col("n_alike") // 2)
+    return told.filter(~is_second).select(frame.columns)
 
 
 def _read(file: ArchiveFile, content: bytes) -> tuple[Sheet, _Columns]:
@@ -161,7 +192,8 @@ def parse_funding_json(symbol: str, content: bytes, *, source: str) -> pl.DataFr
     """Read an answer of `/fapi/v1/fundingRate`, which does not say how many hours a rate covers.
 
     A settlement covers the hours since the one before; the first takes the hours to the next. So ask for a few
-    settlements more than wanted, before the stretch.
+    settlements more than wanted, before the stretch. Where settlements are left out, the next has its neighbour's
+    interval, of which the hours are a multiple: the hole stays to be seen.
 
     Args:
         symbol: instrument.
@@ -172,8 +204,8 @@ def parse_funding_json(symbol: str, content: bytes, *, source: str) -> pl.DataFr
         Every row in `raw_um_funding`, in key order, duplicates kept.
 
     Raises:
-        SourceError: naming row and fix if the answer is not what the exchange sends, holds a single settlement, or leaves
-            out settlements: hours other than `FUNDING_INTERVALS_H` between two.
+        SourceError: naming row and fix if the answer is not what the exchange sends, holds a single settlement, or has
+            hours between two that are neither one of `FUNDING_INTERVALS_H` nor a multiple of a neighbour's.
     """
     dataset = Dataset.UM_FUNDING
     sheet = read_json(content, REST_FUNDING, name=f"{dataset.value} {symbol} REST answer")
@@ -204,7 +236,9 @@ def parse_open_interest_json(symbol: str, content: bytes, *, source: str) -> pl.
     if sheet.frame.is_empty():
         return dataset.table.empty()
     at = _instant("timestamp", epoch_unit(sheet, "timestamp", *_DECADES))
-    sheet.check(_other_symbol(symbol), _off_grid(at, "timestamp"))
+    told = _with_stamps(sheet, at)
+    told.check(_other_symbol(symbol), _off_grid(pl.col("stamp"), "timestamp"))
+    _check_slots(told, "timestamp")
     lacking = {name: pl.lit(None, pl.Float64()) for name in METRICS.may_be_empty}
     return _rows(dataset, sheet.frame, {"snapshot_at": _grid(at), **lacking}, symbol=symbol, source=source)
 
@@ -240,28 +274,34 @@ def _with_intervals(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     spacing = pl.col("settled_at").diff().dt.total_milliseconds().fill_null(strategy="backward", limit=1)
     known_ms = [hours * _HOUR_MS for hours in FUNDING_INTERVALS_H]
     spaced = rows.select(pl.col("settled_at").unique().sort()).with_columns(spacing.alias("spacing_ms"))
-    strange = spaced.filter(~pl.col("spacing_ms").is_in(known_ms).fill_null(value=False))
+    apart, usual = pl.col("spacing_ms"), pl.when(pl.col("spacing_ms").is_in(known_ms)).then("spacing_ms")
+    neighbours = (usual.forward_fill(), usual.backward_fill())
+    interval = pl.coalesce(usual, *(pl.when(apart % near == 0).then(near) for near in neighbours))
+    spaced = spaced.with_columns(interval_ms=interval)
+    strange = spaced.filter(pl.col("interval_ms").is_null())
     if not strange.is_empty():
-        at, found_ms = strange.row(0)
+        at, found_ms, _ = strange.row(0)
         where = "alone" if found_ms is None else f"{found_ms / _HOUR_MS:g} h after the one before"
         known = ", ".join(map(str, FUNDING_INTERVALS_H))
         message = f"{name}: the settlement of {at:%Y-%m-%d %H:%M} lies {where}, known intervals are {known} h; ask for a longer stretch"
         raise SourceError(message)
-    hours = (pl.col("spacing_ms") // _HOUR_MS).cast(pl.Float64()).alias("funding_interval_h")
+    hours = (pl.col("interval_ms") // _HOUR_MS).cast(pl.Float64()).alias("funding_interval_h")
     return rows.join(spaced.select("settled_at", hours), on="settled_at", maintain_order="left")
 
 
 def _metrics(sheet: Sheet, file: ArchiveFile) -> _Columns:
     at = pl.col("create_time").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC", strict=False)
-    sheet.check(
+    told, stamp = _with_stamps(sheet, at), pl.col("stamp")
+    told.check(
         _other_symbol(file.symbol),
-        (at.is_null(), "create_time {create_time!r} is not YYYY-MM-DD HH:MM:SS; fetch it again"),
+        (stamp.is_null(), "create_time {create_time!r} is not YYYY-MM-DD HH:MM:SS; fetch it again"),
         (
-            ~at.to_physical().is_between(micros(file.start - SLACK), micros(file.end + SLACK), closed="left"),
+            ~stamp.to_physical().is_between(micros(file.start - SLACK), micros(file.end + SLACK), closed="left"),
             f"create_time {{create_time}} is not within a day of {file.start:%Y-%m-%d}; it is another file's, fetch it again",
         ),
-        _off_grid(at, "create_time"),
+        _off_grid(stamp, "create_time"),
     )
+    _check_slots(told, "create_time")
     return {"snapshot_at": _grid(at)}
 
 
@@ -273,6 +313,21 @@ def _off_grid(at: pl.Expr, column: str) -> tuple[pl.Expr, str]:
     late = f"is more than {SNAPSHOT_JITTER_S} s after its {SNAPSHOT_MIN} minutes; fetch it again"
     late_us = at.to_physical() % (SNAPSHOT_MIN * 60_000_000)
     return late_us > SNAPSHOT_JITTER_S * 1_000_000, f"{column} {{{column}}} {late}"
+
+
+def _with_stamps(sheet: Sheet, at: pl.Expr) -> Sheet:
+    return replace(sheet, frame=sheet.frame.with_columns(at.alias("stamp")))  # read once, asked about often
+
+
+def _check_slots(sheet: Sheet, column: str) -> None:
+    # The same stamp twice is for the gates; of two stamps nobody can tell which is the snapshot of their 5 minutes.
+    stamp = sheet.frame["stamp"]
+    if stamp.n_unique() == stamp.dt.truncate(f"{SNAPSHOT_MIN}m").n_unique():
+        return
+    first = pl.col(column).first().over(_grid(pl.col("stamp")))
+    told = replace(sheet, frame=sheet.frame.with_columns(first_stamp=first))
+    message = f"{column} {{{column}}} lies in the same {SNAPSHOT_MIN} minutes as {{first_stamp}}; fetch it again"
+    told.check((pl.col(column) != pl.col("first_stamp"), message))
 
 
 def _liquidations(sheet: Sheet, file: ArchiveFile) -> _Columns:

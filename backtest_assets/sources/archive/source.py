@@ -157,7 +157,11 @@ def _whole(
         full = 1440 // file.interval_min if file.interval_min else 0
         if found is None or int(at_us.is_between(micros(file.start), micros(file.end), closed="left").sum()) >= full:
             continue
-        beside = found.rows(source=SOURCE_NAME).join(rows, on=wanted.dataset.table.key, how="anti")
+        try:
+            beside = found.rows(source=SOURCE_NAME).join(rows, on=wanted.dataset.table.key, how="anti")
+        except SourceError:  # a day's file without a row spoils no month; that it is of no use shows in the origins
+            origins.append(replace(_origin(found, wanted), sha256=None))
+            continue
         if not beside.is_empty():
             frames.append(beside)
             origins.append(_origin(found, wanted))

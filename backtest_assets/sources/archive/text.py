@@ -1,6 +1,7 @@
 """Lines of comma separated text to typed columns, with the place of everything refused; what they mean stays out."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,8 @@ import polars as pl
 from backtest_assets.errors import SourceError
 
 _CELL: Final = (str, int, float)
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,15 @@ class Sheet:
 def read_text(content: bytes, layout: Layout, *, name: str) -> Sheet:
     """Read a file with or without a header line; a header is told by its first character, which is no digit.
 
+    A byte order mark before it and blank lines behind it are no part of it.
+
     Raises:
         SourceError: naming file, line and fix if the header is not known, a line has another number of cells, a cell is
             empty or no finite number, or there are no rows.
     """
+    content = content.removeprefix(_BYTE_ORDER_MARK)
+    if content[-2:].isspace():  # else one line end, and no need to copy it all
+        content = content.rstrip()
     if not content:
         message = f"{name}: is empty; fetch it again"
         raise SourceError(message)
@@ -162,6 +170,10 @@ def _read(content: bytes, layout: Layout, order: Sequence[str], blank: Sheet) ->
             for column in floats
         ),
     )
+    # Polars takes the cells that a short line lacks for empty, and those that must not be were found above.
+    if layout.may_be_empty and content.count(b",") != frame.height * (len(schema) - 1):
+        message = _first_fault(content, schema, blank) or f"{sheet.name}: its lines differ in cells; fetch it again"
+        raise SourceError(message)
     return sheet
 
 
@@ -180,10 +192,10 @@ def _first_fault(content: bytes, schema: Mapping[str, pl.DataType], blank: Sheet
 
 
 def _is_number(cell: str, *, whole: bool) -> bool:
+    if whole:
+        return _WHOLE.fullmatch(cell.strip()) is not None and -(2**63) <= int(cell) < 2**63
     try:
-        if whole:
-            return -(2**63) <= int(cell) < 2**63
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell and cell.isascii()  # Python takes 1_000 for a number

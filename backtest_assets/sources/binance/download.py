@@ -24,6 +24,10 @@ _SUFFIX: Final = ".CHECKSUM"
 _DOWNLOADS: Final = 2  # a file that does not fit its checksum is fetched once more
 
 
+class UnusableFileError(SourceError):
+    """A file is the one that was published, and still has no rows to read; it is in quarantine."""
+
+
 class Downloads:
     """One round of questions to the archive: each file is asked for at most once.
 
@@ -47,6 +51,7 @@ class Downloads:
         """Return the record of a file that is now in the inbox, or of its absence.
 
         Raises:
+            UnusableFileError: if it is as it was published and cannot be read.
             SourceError: naming the file if it cannot be had or cannot be trusted.
         """
         if file.key not in self._asked:
@@ -107,7 +112,7 @@ class Downloads:
         except SourceError as error:
             kept = self._inbox.quarantine(file.key, content, {"reason": str(error), "url": self.url(file.key)})
             message = f"{self.url(file.key)}: fits its checksum but cannot be used: {error}; kept at {kept}"
-            raise SourceError(message) from error
+            raise UnusableFileError(message) from error
         record = Record(
             url=self.url(file.key),
             status=HTTPStatus.OK,

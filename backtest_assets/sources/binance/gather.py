@@ -2,7 +2,8 @@
 
 The month's file, else the days' files, else REST for days that no file is about. A day that has a file but lacks rows is
 never filled from REST: what the archive lacks is an outage of the source, and must show as one. Only a month's file that
-is short of rows is supplemented by its days' files, because the exchange corrects the one and forgets the other.
+is short of rows is supplemented by its days' files, because the exchange corrects the one and forgets the other; and a
+day's open interest by the file of the day before, because the exchange ends a day with the snapshot of the next midnight.
 """
 
 import asyncio
@@ -13,9 +14,10 @@ from typing import Final, TypeVar
 
 from backtest_assets.domain.clock import month_end, month_start
 from backtest_assets.domain.market import Listing
-from backtest_assets.sources.archive.layout import INTERVALS, daily_file, monthly_file
+from backtest_assets.sources.archive.layout import INTERVALS, ArchiveFile, daily_file, monthly_file
+from backtest_assets.sources.archive.parse import SNAPSHOT_MIN
 from backtest_assets.sources.base import Dataset, Slice
-from backtest_assets.sources.binance.download import Downloads
+from backtest_assets.sources.binance.download import Downloads, UnusableFileError
 from backtest_assets.sources.binance.endpoints import ENDPOINTS, Window
 from backtest_assets.sources.binance.inbox import Inbox
 from backtest_assets.sources.binance.listings import Listings, market_of
@@ -92,7 +94,15 @@ class Gatherer:
         if wanted.dataset is Dataset.UM_FUNDING:
             window = self._window(wanted, month_start(wanted.month) - LOOKBACK, month_end(wanted.month))
             return (await self._by_rest(window, start, end),)
-        return tuple(await together(self._day(wanted, day) for day in _days(start, end)))
+        days = tuple(await together(self._day(wanted, day) for day in _days(start, end)))
+        return (*days, *await self._midnights(wanted, days)) if wanted.dataset is Dataset.UM_OPEN_INTEREST else days
+
+    async def _midnights(self, wanted: Slice, days: Iterable[Piece]) -> tuple[Piece, ...]:
+        starts = [piece.start for piece in days if not isinstance(piece.what, Window)]  # REST has its own midnight
+        return await self._beside(
+            (daily_file(wanted.dataset, wanted.symbol, start - _DAY), start, start + timedelta(minutes=SNAPSHOT_MIN))
+            for start in starts
+        )
 
     async def _day(self, wanted: Slice, day: datetime) -> Piece:
         file = daily_file(wanted.dataset, wanted.symbol, day, self.interval)
@@ -114,13 +124,22 @@ class Gatherer:
             if instants.filter(instants.is_between(day, day + _DAY, closed="left")).n_unique()
             < self._n_expected(listing, day, day + _DAY)
         ]
-        files = [file for day in short if (file := daily_file(wanted.dataset, wanted.symbol, day, self.interval))]
-        records = await together(self.downloads.file(file) for file in files)
-        return tuple(
-            Piece(file, record, file.start, file.end, is_supplement=True)
-            for file, record in zip(files, records, strict=True)
-            if record.is_held
+        return await self._beside(
+            (daily_file(wanted.dataset, wanted.symbol, day, self.interval), day, day + _DAY) for day in short
         )
+
+    async def _beside(self, wanted: Iterable[tuple[ArchiveFile | None, datetime, datetime]]) -> tuple[Piece, ...]:
+        """Have the files that are there to supplement these stretches; what cannot be read spoils nothing, and shows as absent."""
+
+        async def one(file: ArchiveFile, start: datetime, end: datetime) -> Piece:
+            try:
+                record = await self.downloads.file(file)
+            except UnusableFileError:
+                record = None
+            return Piece(file, record, start, end, is_supplement=True)
+
+        pieces = await together(one(file, start, end) for file, start, end in wanted if file is not None)
+        return tuple(piece for piece in pieces if piece.serves or piece.record is None)
 
     def _is_short(self, monthly: Piece, listing: Listing) -> bool:
         if monthly.what is None or monthly.record is None:

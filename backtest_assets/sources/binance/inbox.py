@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,7 @@ from backtest_assets.sources.binance.record import Record, record_from_text, rec
 
 _PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _SHOWN: Final = 8  # hex digits of a SHA-256 that tell versions of a file apart
+_LOOKS_S: Final = (0.0, 0.2)  # waits before looking: what does not fit, another process may be storing just now
 
 
 class Inbox:
@@ -34,16 +37,18 @@ class Inbox:
 
         Such bytes go to quarantine, so that they are fetched again and can still be looked at.
         """
-        record = self._record(key)
-        if record is None or not record.is_held:
-            return record
-        content = self._bytes(key, record)
-        if content is not None and hashlib.sha256(content).hexdigest() == record.sha256:
-            return record
-        if content is not None:
-            self.quarantine(
-                key, content, {"reason": "changed in the inbox after it was received", "record": record.url}
-            )
+        record, pages = None, None
+        for wait_s in _LOOKS_S:
+            time.sleep(wait_s)
+            record = self._record(key)
+            if record is None or not record.is_held:
+                return record
+            pages = self._pages(key, record)
+            if pages is not None and _digest(pages) == record.sha256:
+                return record
+        if record is not None and pages is not None:
+            about = {"reason": "changed in the inbox after it was received", "record": record.url}
+            self.quarantine(key, b"".join(pages), about)
         self._record_path(key).unlink(missing_ok=True)
         return None
 
@@ -53,27 +58,30 @@ class Inbox:
         Raises:
             SourceError: if they are not the bytes with this digest.
         """
-        record = self._record(key)
-        pages = () if record is None else self._pages(key, record)
-        if pages is None or hashlib.sha256(b"".join(pages)).hexdigest() != sha256:
-            message = f"{self._path(key)}: is not what was received (SHA-256 {sha256[:_SHOWN]}..); run the ingest again, it will be fetched anew"
-            raise SourceError(message)
-        return pages
+        for wait_s in _LOOKS_S:
+            time.sleep(wait_s)
+            record = self._record(key)
+            pages = None if record is None else self._pages(key, record)
+            if pages is not None and _digest(pages) == sha256:
+                return pages
+        message = f"{self._path(key)}: is not what was received (SHA-256 {sha256[:_SHOWN]}..); run the ingest again, it will be fetched anew"
+        raise SourceError(message)
 
     def store(self, key: str, pages: Sequence[bytes], record: Record) -> Record:
         """Keep bytes as received, or the fact that there are none; what was there before is moved to `superseded/`.
+
+        That there are none never displaces bytes: what one mirror lacks, another gave.
 
         Args:
             key: path in the inbox.
             pages: the bytes; none with status 404.
             record: what is known of them; digest, size and number of pages are filled in here.
         """
-        content = b"".join(pages)
-        record = replace(
-            record, sha256=hashlib.sha256(content).hexdigest() if pages else "", size=len(content), n_pages=len(pages)
-        )
-        if self._record_path(key).exists():
-            self._supersede(key, record)
+        record = replace(record, sha256=_digest(pages) if pages else "", size=sum(map(len, pages)), n_pages=len(pages))
+        old = self._record(key)
+        if not pages and old is not None and old.is_held:
+            return record
+        self._supersede(key, record)
         for path, page in zip(self._page_paths(key, len(pages)), pages, strict=True):
             self._write(path, page, durable=True)
         self.note(key, record)
@@ -96,25 +104,34 @@ class Inbox:
 
     def _supersede(self, key: str, newer: Record) -> None:
         old = self._record(key)
-        if old is None or not old.is_held or old.sha256 == newer.sha256 or newer.published_sha256 is None:
-            self._record_path(key).unlink()
+        if old is not None and (old.sha256, old.n_pages) == (newer.sha256, newer.n_pages):
+            return  # the same bytes again: they and a record of them are there at every moment
+        if old is None or not old.is_held or newer.published_sha256 is None:
+            self._record_path(key).unlink(missing_ok=True)
             return
         # The record goes first: bytes without one are as good as not there if we are killed in between.
         kept = self._superseded / self._checked(f"{key}.{old.sha256[:_SHOWN]}")
         kept.parent.mkdir(parents=True, exist_ok=True)
-        self._record_path(key).replace(kept.with_name(f"{kept.name}.record.json"))
-        for n, path in enumerate(self._page_paths(key, old.n_pages), start=1):
-            path.replace(_page(kept, n))
+        with suppress(FileNotFoundError):  # another process moves the same version
+            self._record_path(key).replace(kept.with_name(f"{kept.name}.record.json"))
+            for n, path in enumerate(self._page_paths(key, old.n_pages), start=1):
+                path.replace(_page(kept, n))
 
     def _write(self, path: Path, content: bytes, *, durable: bool = False) -> None:
         self._sweep(path.parent)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(content)
-            if durable:  # a record torn by a power cut is as good as none; bytes must be there before their record is
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                if (
+                    durable
+                ):  # a record torn by a power cut is as good as none; bytes must be there before their record is
+                    file.flush()
+                    os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def _sweep(self, folder: Path) -> None:
         """Make a folder and remove what dead processes left half written in it, once."""
@@ -129,10 +146,6 @@ class Inbox:
     def _record(self, key: str) -> Record | None:
         path = self._record_path(key)
         return record_from_text(path.read_bytes()) if path.is_file() else None
-
-    def _bytes(self, key: str, record: Record) -> bytes | None:
-        pages = self._pages(key, record)
-        return None if pages is None else b"".join(pages)
 
     def _pages(self, key: str, record: Record) -> tuple[bytes, ...] | None:
         try:
@@ -155,6 +168,10 @@ class Inbox:
             message = f"inbox: {key!r} cannot be a path below the inbox; use names of the archive's layout"
             raise SourceError(message)
         return key
+
+
+def _digest(pages: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(pages)).hexdigest()
 
 
 def _page(path: Path, n: int) -> Path:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ FLOORS: Final = {Market.UM: datetime(2019, 9, 1, tzinfo=UTC), Market.SPOT: datet
 
 SILENT: Final = timedelta(days=45)
 """A symbol that nothing was heard of for so long is gone: one month's file may be late, not one and a half."""
+
+REFERENCE: Final = "BTCUSDT"
+"""Traded on both markets from the archive's first days on: where its months end, the archive ends, or a mirror of it."""
 
 NEVER: Final = datetime(2090, 1, 1, tzinfo=UTC)
 """A delivery date beyond this says that a perpetual is not delivered; the exchange writes 2100-12-25."""
@@ -50,15 +54,20 @@ class Listings:
         inbox: where the months of symbols that REST does not know are kept.
         interval: of the klines whose first and last tell when a symbol traded.
         as_of: when it is asked.
+        force: ask again also for what is still trusted.
     """
 
-    def __init__(self, downloads: Downloads, pages: Pages, inbox: Inbox, interval: str, *, as_of: datetime) -> None:
+    def __init__(
+        self, downloads: Downloads, pages: Pages, inbox: Inbox, interval: str, *, as_of: datetime, force: bool
+    ) -> None:
         self._downloads = downloads
         self._pages = pages
         self._inbox = inbox
         self._interval = interval
         self._as_of = as_of
+        self._force = force
         self._asked: dict[tuple[Market, str], asyncio.Task[Listing | None]] = {}
+        self._searched: dict[tuple[Market, str], asyncio.Task[_Months | None]] = {}
 
     async def find(self, market: Market, symbol: str) -> Listing | None:
         """Return when a symbol traded on a market; None if it did so only on the other one.
@@ -115,33 +124,37 @@ class Listings:
         self, api: str, path: str, params: Mapping[str, str], symbol: str, *, key: str
     ) -> Mapping[str, Any] | None:
         for trust in (RECHECK, TRUST):  # a symbol that was not listed yesterday may be today
-            content = await self._pages.document(api, path, params, key=key, trust=trust)
-            row = _row_of(path, content, symbol)
+            read = partial(_row_of, path, symbol)
+            row = await self._pages.document(api, path, params, key=key, trust=trust, read=read)
             if row is not None:
                 return row
         return None
 
     async def _kline(self, symbol: str, which: str, bounds: Mapping[str, str]) -> pl.DataFrame | None:
-        path = "/api/v3/klines"
-        content = await self._pages.document(
+        path, minutes = "/api/v3/klines", INTERVALS[self._interval]
+        rows = await self._pages.document(
             "spot_api",
             path,
             {"symbol": symbol, "interval": self._interval, "limit": "1", **bounds},
             key=f"rest{path}/{symbol}/{self._interval}/{which}.json",
             trust=RECHECK,
+            read=partial(parse_klines_json, Dataset.SPOT_OHLCV, symbol, minutes, source=SOURCE),
         )
-        if not content:
-            return None
-        minutes = INTERVALS[self._interval]
-        rows = parse_klines_json(Dataset.SPOT_OHLCV, symbol, minutes, content, source=SOURCE)
-        return None if rows.is_empty() else rows
+        return None if rows is None or rows.is_empty() else rows
 
     async def _by_archive(self, market: Market, symbol: str) -> Listing | None:
         months = await self._months(market, symbol)
         if months is None:
             return None
         first, last = [await self._rows(self._month_file(market, symbol, month)) for month in months]
-        return Listing(first["open_at"][0], self._gone_at(last["open_at"][-1]))
+        gone_at = self._gone_at(last["open_at"][-1])
+        is_gone = gone_at is not None and await self._goes_on(market, months[1])
+        return Listing(first["open_at"][0], gone_at if is_gone else None)
+
+    async def _goes_on(self, market: Market, month: str) -> bool:
+        """Return whether the archive has later months at all: in a mirror left behind, nobody is known to be gone."""
+        reference = await self._months(market, REFERENCE)
+        return reference is not None and reference[1] > month
 
     async def _rows(self, file: ArchiveFile) -> pl.DataFrame:
         record = await self._downloads.file(file)
@@ -156,11 +169,17 @@ class Listings:
         return end if self._as_of - end > SILENT else None
 
     async def _months(self, market: Market, symbol: str) -> _Months | None:
-        """Return the first and last month the archive has, looked for at most once a day."""
+        if (market, symbol) not in self._searched:
+            self._searched[market, symbol] = asyncio.create_task(self._kept_months(market, symbol))
+        return await self._searched[market, symbol]
+
+    async def _kept_months(self, market: Market, symbol: str) -> _Months | None:
+        """Return the first and last month the archive has, looked for once a day; that it has none is believed less."""
         folder = self._month_file(market, symbol, "2020-01").key.rpartition("/")[0]
         key, url = f"listing/{folder}.json", self._downloads.url(folder)
         held = self._inbox.record(key)
-        if held is None or held.url != url or held.is_due(RECHECK, as_of=self._as_of, force=False):
+        trust = RECHECK if held is not None and held.is_held else TRUST
+        if held is None or held.url != url or held.is_due(trust, as_of=self._as_of, force=self._force):
             months = await self._search(market, symbol)
             status = HTTPStatus.NOT_FOUND if months is None else HTTPStatus.OK
             pages = () if months is None else (json.dumps(months).encode(),)
@@ -210,10 +229,8 @@ async def _edge(ask: Callable[[int], Awaitable[bool]], miss: int, hit: int) -> i
     return hit
 
 
-def _row_of(path: str, content: bytes, symbol: str) -> Mapping[str, Any] | None:
-    """Return a symbol's row of an exchangeInfo; None if the interface has none."""
-    if not content:
-        return None
+def _row_of(path: str, symbol: str, content: bytes) -> Mapping[str, Any] | None:
+    """Return a symbol's row of an exchangeInfo; None if it has none."""
     try:
         rows: list[Mapping[str, Any]] = json.loads(content)["symbols"]
         found = [row for row in rows if row["symbol"] == symbol]

@@ -1,10 +1,10 @@
 """Answers of the REST interfaces into the inbox, page by page as received; which stretches to want stays out."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.binance.client import Client, RefusedRequestError, Reply
@@ -21,6 +21,7 @@ UNKNOWN_SYMBOL: Final = '"code":-1121'
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_T = TypeVar("_T")
 
 
 class Pages:
@@ -52,19 +53,38 @@ class Pages:
             self._asked[window] = asyncio.create_task(self._window(window))
         return await self._asked[window]
 
-    async def document(self, api: str, path: str, params: Mapping[str, str], *, key: str, trust: timedelta) -> bytes:
-        """Return a single REST answer, from the inbox while it is trusted; empty if the interface has none.
+    async def document(
+        self,
+        api: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        key: str,
+        trust: timedelta,
+        read: Callable[[bytes], _T],
+    ) -> _T | None:
+        """Return what a single REST answer says, from the inbox while it is trusted; None if the interface has none.
+
+        Args:
+            api: which base URL of `BinanceUrls`.
+            path: below it.
+            params: query.
+            key: its place in the inbox.
+            trust: how long it is believed.
+            read: how to understand it; an answer that this refuses is not kept.
 
         Raises:
-            SourceError: if there is no answer.
+            SourceError: if there is no answer, or as `read` does.
         """
         url = f"{getattr(self._urls, api)}{path}"
         held = self._inbox.record(key)
         if held is None or held.url != url or held.is_due(trust, as_of=self._as_of, force=self._force):
             reply = await self._answer(url, params)
+            told = None if reply is None else read(reply.content)
             pages = () if reply is None else (reply.content,)
-            held = self._store(key, url, pages, fetched_at=self._as_of, n_rows=0)
-        return b"".join(self._inbox.read(key, held.sha256)) if held.is_held else b""
+            self._store(key, url, pages, fetched_at=self._as_of, n_rows=0)
+            return told
+        return read(b"".join(self._inbox.read(key, held.sha256))) if held.is_held else None
 
     async def _window(self, window: Window) -> Record:
         url = f"{getattr(self._urls, window.endpoint.api)}{window.endpoint.path}"
@@ -88,6 +108,9 @@ class Pages:
         while cursor < stop:
             bounds = {"startTime": str(_to_ms(cursor)), "endTime": str(_to_ms(window.end) - 1)}
             reply = await self._answer(url, {**window.query, **bounds})
+            if reply is None and pages:
+                message = f"{url} {window.symbol}: {len(seen)} rows, then nothing from {cursor} on, not even an empty page; run again later"
+                raise SourceError(message)
             if reply is None:
                 break
             known_by = min(known_by, reply.served_at or known_by)

@@ -52,8 +52,11 @@ class Record:
         return self.status == HTTPStatus.OK
 
     def is_due(self, trust: timedelta, *, as_of: datetime, force: bool) -> bool:
-        """Return whether the answer is older than the trust in it; `force` trusts only what was asked at this `as_of`."""
-        age = as_of - self.checked_at
+        """Return whether the answer is older than the trust in it; `force` trusts only what was asked at this `as_of`.
+
+        One from so far ahead came while a clock was wrong, and is asked for again too.
+        """
+        age = abs(as_of - self.checked_at)
         return age >= trust or (force and age > timedelta(0))
 
 

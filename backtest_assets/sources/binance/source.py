@@ -68,7 +68,7 @@ class BinanceSource:
         """Return the first instant of trading and the last, or now; None if the dataset's market never had the symbol.
 
         Raises:
-            SourceError: if no market knows the symbol, or the exchange gives no answer.
+            SourceError: as `listing` does.
         """
         listing = self.listing(dataset, symbol)
         if listing is None:
@@ -79,12 +79,15 @@ class BinanceSource:
         """Return when the instrument behind a dataset traded; None if its market never had it.
 
         Raises:
-            SourceError: if no market knows the symbol, or the exchange gives no answer.
+            SourceError: if no market knows the symbol, the exchange gives no answer, or the inbox cannot be used.
         """
         if (dataset, symbol) not in self._listings:
-            self._listings[dataset, symbol] = asyncio.run(
-                self._round(self._as_of, lambda gatherer: gatherer.listings.find(market_of(dataset), symbol))
-            )
+            try:
+                self._listings[dataset, symbol] = asyncio.run(
+                    self._round(self._as_of, lambda gatherer: gatherer.listings.find(market_of(dataset), symbol))
+                )
+            except OSError as error:
+                raise _no_inbox(dataset, symbol, error) from error
         return self._listings[dataset, symbol]
 
     def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
@@ -122,8 +125,14 @@ class BinanceSource:
         async with Client(self._patience) as client:
             downloads = Downloads(client, self._inbox, self._urls.archive, as_of=as_of, force=self._force)
             pages = Pages(client, self._inbox, self._urls, as_of=as_of, force=self._force)
-            listings = Listings(downloads, pages, self._inbox, self._interval, as_of=as_of)
+            listings = Listings(downloads, pages, self._inbox, self._interval, as_of=as_of, force=self._force)
             return await work(Gatherer(self._inbox, downloads, pages, listings, self._interval, as_of))
+
+
+def _no_inbox(dataset: Dataset, symbol: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{dataset.value} {symbol}: the inbox cannot be used ({error}); make room or mend it, then run again"
+    )
 
 
 def _gather_all(
@@ -133,7 +142,7 @@ def _gather_all(
         try:
             return await gatherer.gather(wanted)
         except OSError as error:
-            return SourceError(f"{wanted}: the inbox cannot be used ({error}); make room or mend it, then run again")
+            return _no_inbox(wanted.dataset, wanted.symbol, error)
         except Exception as error:  # noqa: BLE001  # whatever one slice fails of must not stop the others; `fetch` raises it
             return error
 

@@ -141,7 +141,9 @@ def _invent(
     traded = _volume(prices, moves / sd, sd / scale, rng)
     return SyntheticSymbol(
         klines=RAW_UM_OHLCV.conform(_klines(symbol, open_at, prices, traded)),
-        spot=RAW_SPOT_OHLCV.conform(_klines(symbol, open_at, spot, {k: v * 0.25 for k, v in traded.items()})),
+        spot=RAW_SPOT_OHLCV.conform(
+            _klines(symbol, open_at, spot, _priced(spot, {k: v * 0.25 for k, v in traded.items()}))
+        ),
         funding=RAW_UM_FUNDING.conform(funding),
     )
 
@@ -171,15 +173,16 @@ def _volume(prices: _Prices, push: Array, heat: Array, rng: np.random.Generator)
     value = (
         _DAILY_TURNOVER / BARS_PER_DAY * heat * (0.5 + 0.5 * np.abs(push)) * np.exp(0.35 * rng.standard_normal(n_bars))
     )
-    price = (prices.open + prices.high + prices.low + prices.close) / 4
     bought = np.clip(0.5 + 0.08 * push + 0.06 * rng.standard_normal(n_bars), 0.05, 0.95)
-    return {
-        "volume_base": value / price,
-        "volume_quote": value,
-        "n_trades": value / _TRADE_SIZE + 1,
-        "taker_buy_base": value / price * bought,
-        "taker_buy_quote": value * bought,
-    }
+    values = {"volume_quote": value, "n_trades": value / _TRADE_SIZE + 1, "taker_buy_quote": value * bought}
+    return _priced(prices, values)
+
+
+def _priced(prices: _Prices, traded: dict[str, Array]) -> dict[str, Array]:
+    """Add the base volumes of traded values, at each bar's mean price."""
+    price = (prices.open + prices.high + prices.low + prices.close) / 4
+    base = {"volume_base": traded["volume_quote"] / price, "taker_buy_base": traded["taker_buy_quote"] / price}
+    return traded | base
 
 
 def _klines(symbol: str, open_at: pl.Series, prices: _Prices, traded: dict[str, Array]) -> pl.DataFrame:
