@@ -14,7 +14,7 @@ from backtest_assets.sources.binance.client import PATIENCE, Client, Patience
 from backtest_assets.sources.binance.download import Downloads
 from backtest_assets.sources.binance.gather import Gatherer
 from backtest_assets.sources.binance.inbox import Inbox
-from backtest_assets.sources.binance.listings import Listings, market_of
+from backtest_assets.sources.binance.listings import Listings
 from backtest_assets.sources.binance.pages import Pages
 from backtest_assets.sources.binance.pieces import SOURCE, Piece, deliver, digest_of
 from backtest_assets.sources.binance.urls import BinanceUrls
@@ -84,7 +84,7 @@ class BinanceSource:
         if (dataset, symbol) not in self._listings:
             try:
                 self._listings[dataset, symbol] = asyncio.run(
-                    self._round(self._as_of, lambda gatherer: gatherer.listings.find(market_of(dataset), symbol))
+                    self._round(self._as_of, lambda gatherer: gatherer.listings.find(dataset.market, symbol))
                 )
             except OSError as error:
                 raise _no_inbox(dataset, symbol, error) from error
