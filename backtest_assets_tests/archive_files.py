@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import month_end, month_of, month_start
+from backtest_assets.domain.exchange import contract_size_quote
 from backtest_assets.sources.archive.layout import (
     INTERVALS,
     ArchiveFile,
     cm_contract,
-    contract_size_quote,
     daily_file,
     monthly_file,
 )

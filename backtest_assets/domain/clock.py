@@ -3,12 +3,18 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 from backtest_assets.errors import SettingsError, UsageError
 
 BAR = timedelta(minutes=15)
 BAR_US = 15 * 60 * 1_000_000
 BARS_PER_DAY = 96
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+MINUTE_US: Final = 60 * 1_000_000
+HOUR_US: Final = 60 * MINUTE_US
+DAY_US: Final = 24 * HOUR_US
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
@@ -19,6 +25,15 @@ def utc(day: date) -> datetime:
     '2024-01-01T00:00:00+00:00'
     """
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def epoch_us(instant: datetime) -> int:
+    """Return an instant as the tables store it, exactly [us since 1970].
+
+    >>> epoch_us(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000000
+    """
+    return (instant - EPOCH) // MICROSECOND
 
 
 def month_of(instant: datetime | date) -> str:

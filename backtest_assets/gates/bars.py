@@ -6,14 +6,14 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, BAR_US, BARS_PER_DAY
+from backtest_assets.domain.clock import BAR, BAR_US, BARS_PER_DAY, epoch_us
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Market
 from backtest_assets.gates.ask import Measured, breaking, limit_gate, limited_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.prices import IN_LINE_WITH_UM, PRICE_GATES, gaps_of
 from backtest_assets.gates.rebuilt import not_as_raw
-from backtest_assets.gates.rows import bar_span, grid_us, holes_of, in_us, inside_partition, instants, market_gates
+from backtest_assets.gates.rows import bar_span, grid_us, holes_of, inside_partition, instants, market_gates
 
 _REBUILD: Final = "materialise the month's bars again; if it stays red, clean_klines is broken"
 _INGEST: Final = "ingest the missing days from another source, or leave the month out"
@@ -87,7 +87,7 @@ def _bar_gates(market: Market) -> tuple[Gate, ...]:
             breaking(
                 lambda evidence: (
                     (evidence.frame["known_at"].to_physical() - evidence.frame["open_at"].to_physical() == BAR_US)
-                    & (evidence.frame["known_at"].to_physical() <= in_us(evidence.as_of))
+                    & (evidence.frame["known_at"].to_physical() <= epoch_us(evidence.as_of))
                 ),
                 ("open_at", "known_at"),
             ),

@@ -1,17 +1,17 @@
 """Questions about the coverage ledger: that it tiles the month, counts what raw has, and how much is missing."""
 
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backtest_assets.domain.clock import BAR_US, month_end, month_start
+from backtest_assets.domain.clock import BAR_US, DAY_US, MICROSECOND, MINUTE_US, epoch_us, month_end, month_start
+from backtest_assets.domain.exchange import SNAPSHOT_EVERY
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import Measured, breaking, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence
-from backtest_assets.gates.rows import in_us, inside_partition
+from backtest_assets.gates.rows import inside_partition
 from backtest_assets.research.bars.coverage import State
 from backtest_assets.tables import raw
 
@@ -19,19 +19,18 @@ DATASETS: Final = tuple(table.name for table in raw.TABLES)
 """Every raw table must be accounted for in every month, ingested or not."""
 
 _INSTANTS: Final = {table.name: table.key[1] for table in raw.TABLES}
-_STEPS: Final = {
-    raw.RAW_UM_OPEN_INTEREST.name: timedelta(minutes=5),
-    raw.RAW_UM_LIQUIDATIONS.name: timedelta(days=1),
-    raw.RAW_UM_FUNDING.name: timedelta(0),
+_STEPS_US: Final = {
+    raw.RAW_UM_OPEN_INTEREST.name: SNAPSHOT_EVERY // MICROSECOND,
+    raw.RAW_UM_LIQUIDATIONS.name: DAY_US,
+    raw.RAW_UM_FUNDING.name: 0,
 }
 _LACKING: Final = (State.OUTAGE.value, State.SOURCE_MISSING.value)
 _KNOWN: Final = frozenset(state.value for state in State)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _REBUILD: Final = "materialise the month's coverage again; if it stays red, cover is broken"
 
 
 def _untiled(evidence: Evidence) -> Measured:
-    start, end = (in_us(of(evidence.partition["month"])) for of in (month_start, month_end))
+    start, end = (epoch_us(of(evidence.partition["month"])) for of in (month_start, month_end))
     rows = evidence.frame
     of = rows["dataset"].to_numpy()
     first, until = (rows[name].to_physical().to_numpy() for name in ("first_at", "until_at"))
@@ -77,18 +76,18 @@ def _instants(dataset: str, step: int, evidence: Evidence) -> NDArray[np.int64]:
     if frame is None or frame.is_empty():
         return np.zeros(0, dtype=np.int64)
     at = np.sort(frame[_INSTANTS[dataset]].to_physical().to_numpy())
-    start = in_us(month_start(evidence.partition["month"]))
+    start = epoch_us(month_start(evidence.partition["month"]))
     at = at - (at - start) % step if step else at
     return at[np.flatnonzero(np.diff(at, prepend=at[0] - 1))]
 
 
 def _step(dataset: str, evidence: Evidence) -> int:
     """Return the distance of two expected instants [us]; 0 for settlements, which keep their own intervals."""
-    if dataset in _STEPS:
-        return _STEPS[dataset] // _MICROSECOND
+    if dataset in _STEPS_US:
+        return _STEPS_US[dataset]
     frame = evidence.inputs.get(dataset)
     minutes = None if frame is None else frame["interval_min"].max()
-    return minutes * 60_000_000 if isinstance(minutes, int) else BAR_US
+    return minutes * MINUTE_US if isinstance(minutes, int) else BAR_US
 
 
 def _has_origin(evidence: Evidence) -> pl.Series:

@@ -4,18 +4,19 @@ The listing is only what a source says of itself; rows that traded are evidence 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.clock import BAR, EPOCH, MICROSECOND, epoch_us, month_end, month_start
+from backtest_assets.domain.exchange import FUNDING_INTERVAL_MAX
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Listing
 from backtest_assets.gates.ask import Measured, limit_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.bars.calendar import epoch_us, grid_ceil
+from backtest_assets.research.bars.calendar import grid_ceil
 
 _SETTLED: Final = frozenset({"raw_um_funding", "settlements_um"})
 _BY_DAY: Final = "raw_um_liquidations"  # the one table that comes in files of whole days only
@@ -24,10 +25,7 @@ _MADE_FROM: Final = {
     "bars_spot": ("raw_spot_ohlcv", "open_at"),
     "settlements_um": ("raw_um_funding", "settled_at"),
 }
-_LONGEST_INTERVAL: Final = timedelta(hours=8)  # every interval the exchange settles at divides it
 _DAY: Final = timedelta(days=1)  # listings are declared by the day, and trading began hours before some onboardDates
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _Find: TypeAlias = Callable[[Evidence, Listing, pl.DataFrame, str], pl.DataFrame]
 _MEND: Final = (
     "mend what is wrong, the listing (instruments.csv, or onboardDate and deliveryDate of exchangeInfo) or the rows (another "
@@ -113,10 +111,11 @@ def _nothing_due(evidence: Evidence, listing: Listing | None) -> bool:
     month = evidence.partition["month"]
     start, end = month_start(month), month_end(month)
     if evidence.table.name in _SETTLED:
-        return _first_due(start, listing) >= min(end, evidence.as_of + _MICROSECOND, delisting(listing, end))
+        first = first_due(start, FUNDING_INTERVAL_MAX, listing)  # every interval divides the longest
+        return first >= min(end, evidence.as_of + MICROSECOND, delisting(listing, end))
     last = max(start, min(end, evidence.as_of))
-    first, last = (start, last) if listing is None else listing.within(start, last)
-    return grid_ceil(first) + BAR > last
+    opened, last = (start, last) if listing is None else listing.within(start, last)
+    return grid_ceil(opened) + BAR > last
 
 
 def _no_day_due(evidence: Evidence) -> bool:
@@ -128,10 +127,10 @@ def _no_day_due(evidence: Evidence) -> bool:
     return evidence.table.name == _BY_DAY and evidence.as_of < min(month_end(month), first + late)
 
 
-def _first_due(start: datetime, listing: Listing | None) -> datetime:
-    # A new contract settles first after its listing, at the latest at the next instant of the longest interval.
-    earliest = start if listing is None or listing.listed_at < start else listing.listed_at + _MICROSECOND
-    return earliest + (_EPOCH - earliest) % _LONGEST_INTERVAL
+def first_due(start: datetime, interval: timedelta, listing: Listing | None) -> datetime:
+    """Return the first settlement due from `start` on; a new contract settles first after its listing, never at it."""
+    earliest = start if listing is None or listing.listed_at < start else listing.listed_at + MICROSECOND
+    return earliest + (EPOCH - earliest) % interval
 
 
 def _unlisted(evidence: Evidence, listing: Listing, rows: pl.DataFrame, instant: str) -> pl.DataFrame:

@@ -10,17 +10,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from backtest_assets.domain.clock import DAY_US, MICROSECOND, MINUTE_US, epoch_us
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import Measured, limit_gate, limited_gate
 from backtest_assets.gates.gate import MAX_EXAMPLES, Evidence
-from backtest_assets.gates.rows import in_us, inside_partition, market_gates
+from backtest_assets.gates.rows import inside_partition, market_gates
 
 PUBLISHED_AFTER: Final = timedelta(minutes=5)
-"""A snapshot counts as known one snapshot later: the exchange publishes it within that time."""
+"""A snapshot counts as known one snapshot later: the exchange publishes it within that time. Said apart from what the bars
+are built with, so that a shorter wait there is a red gate here."""
 
-_MINUTE_US: Final = 60_000_000
-_DAY_US: Final = 24 * 60 * _MINUTE_US
-_MICROSECOND: Final = timedelta(microseconds=1)
 _ROUNDING: Final = 1e-9  # relative; sums in another order differ by some 1e-13
 _OPEN_INTEREST: Final = ("open_interest_base", "open_interest_quote", "open_interest_age_min")
 _LIQUIDATED: Final = ("liquidated_long_quote", "liquidated_short_quote", "n_liquidations")
@@ -43,8 +42,8 @@ def _not_the_snapshots(evidence: Evidence) -> Measured:
     if snapshots is not None and snapshots.height:
         rows = snapshots.sort("snapshot_at")
         taken_us = _instants(rows, "snapshot_at")
-        newest = np.searchsorted(taken_us + PUBLISHED_AFTER // _MICROSECOND, known_us, side="right") - 1
-        age_min = np.where(newest >= 0, (known_us - taken_us[newest]) / _MINUTE_US, np.nan)
+        newest = np.searchsorted(taken_us + PUBLISHED_AFTER // MICROSECOND, known_us, side="right") - 1
+        age_min = np.where(newest >= 0, (known_us - taken_us[newest]) / MINUTE_US, np.nan)
         fresh = age_min <= evidence.limits.open_interest_age_max_min
         expected[:2] = [rows[name].to_numpy()[newest] for name in _OPEN_INTEREST[:2]]
         expected[2] = age_min
@@ -65,8 +64,8 @@ def _not_the_orders(evidence: Evidence) -> Measured:
         for row, kind in enumerate((sells, ~sells)):
             np.add.at(sums[row], bar[inside & kind], notional[inside & kind])
         np.add.at(sums[2], bar[inside], 1.0)
-    days, day = np.unique(opened_us // _DAY_US, return_inverse=True)
-    has_order = (np.bincount(day, weights=sums[2]) > 0) & ((days + 1) * _DAY_US <= in_us(evidence.as_of))
+    days, day = np.unique(opened_us // DAY_US, return_inverse=True)
+    has_order = (np.bincount(day, weights=sums[2]) > 0) & ((days + 1) * DAY_US <= epoch_us(evidence.as_of))
     all_null = np.bincount(day, weights=evidence.frame["n_liquidations"].is_not_null().to_numpy()) == 0
     sums[:, (all_null & ~has_order)[day]] = np.nan
     return _differing(evidence.frame, _LIQUIDATED, sums, "orders of the bar")

@@ -7,15 +7,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, MICROSECOND, epoch_us
 from backtest_assets.gates.ask import Measured
 from backtest_assets.gates.gate import MAX_EXAMPLES, Evidence
-from backtest_assets.gates.rows import bar_span, in_us
+from backtest_assets.gates.rows import bar_span
 
 _PRICES: Final = ("open", "high", "low", "close")
 _SUMS: Final = ("volume_base", "volume_quote", "n_trades", "taker_buy_base", "taker_buy_quote")
 _ROUNDING: Final = 1e-9  # relative; sums in another order differ by some 1e-15 per term
-_MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -63,8 +62,8 @@ def _cells(
     frame: pl.DataFrame, names: tuple[str, ...], start: datetime, end: datetime, step: timedelta
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Lay rows into cells of `step` from start to end: values by name and cell, NaN for null; cells with two contents."""
-    width, n_cells = step // _MICROSECOND, (end - start) // step
-    offset = frame["open_at"].to_physical().to_numpy() - in_us(start)
+    width, n_cells = step // MICROSECOND, (end - start) // step
+    offset = frame["open_at"].to_physical().to_numpy() - epoch_us(start)
     values = np.vstack([frame[name].cast(pl.Float64()).to_numpy() for name in names])
     doubled = np.zeros(n_cells, dtype=np.bool_)
     if np.array_equal(offset, np.arange(n_cells) * width):

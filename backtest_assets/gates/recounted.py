@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from backtest_assets.domain.clock import HOUR_US
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.past import unlike
 from backtest_assets.research.features.persistence import HIGH_SHARE, LEAST, RUN, WINDOW
@@ -24,7 +25,6 @@ _CHANGES: Final = {
     "open_interest_log_change_4": timedelta(hours=1),
     "open_interest_log_change_96": timedelta(days=1),
 }
-_HOUR_US: Final = 3.6e9
 _SPARE_US: Final = 900_000_000  # a settlement may come a bar late
 _Floats = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def unlike_persistence(evidence: Evidence) -> pl.DataFrame:
     rows = evidence.frame.select(*_KEY, "known_at", "funding_settled_at", "funding_rate")
     joined = rows.join(table, on=["symbol", "funding_settled_at"], how="left", maintain_order="left")
     is_known = pl.col("funding_rate").is_not_null() & pl.col("is_persistent").is_not_null()
-    age_h = (pl.col("known_at") - pl.col("since")).dt.total_microseconds() / _HOUR_US
+    age_h = (pl.col("known_at") - pl.col("since")).dt.total_microseconds() / HOUR_US
     again = joined.select(
         *_KEY,
         is_funding_persistent=pl.when(is_known).then("is_persistent"),
@@ -171,7 +171,7 @@ def _walk(rows: pl.DataFrame) -> list[_State]:
         pl.col("settled_at").dt.epoch("us"), pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h"), "funding_interval_h"
     ).iter_rows():  # fmt: skip
         share = bisect.bisect_left(smaller, abs(rate)) / len(smaller) if len(smaller) >= LEAST else None
-        is_next = at_us - last_us <= hours * _HOUR_US + _SPARE_US and np.sign(rate) == np.sign(last_rate)
+        is_next = at_us - last_us <= hours * HOUR_US + _SPARE_US and np.sign(rate) == np.sign(last_rate)
         run = [] if share is None or share < HIGH_SHARE else [*run, at_us] if is_next else [at_us]
         is_on = len(run) >= RUN
         states.append(

@@ -3,16 +3,17 @@
 When a month may be empty is for `listed`; which rows are right is each table's own module's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.domain.clock import MICROSECOND, epoch_us, month_end, month_start
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.gates.ask import Measured, breaking, limited_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
@@ -20,14 +21,7 @@ from backtest_assets.gates.listed import contradiction, delisting, nothing_expec
 from backtest_assets.research.bars.calendar import expected_span, newest_close
 from backtest_assets.tables.contract import INSTANT
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = timedelta(hours=1)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def in_us(instant: datetime) -> int:
-    """Return an instant as the tables store it [us since 1970]."""
-    return (instant - _EPOCH) // _MICROSECOND
 
 
 def bar_span(evidence: Evidence, raw: pl.DataFrame) -> tuple[datetime, datetime]:
@@ -59,7 +53,7 @@ def inside_partition(instant: str) -> Gate:
 
     def holds(evidence: Evidence) -> pl.Series:
         month, at = evidence.partition["month"], evidence.frame[instant].to_physical()
-        within = (at >= in_us(month_start(month))) & (at < in_us(month_end(month)))
+        within = (at >= epoch_us(month_start(month))) & (at < epoch_us(month_end(month)))
         return within & (evidence.frame["symbol"] == evidence.partition["symbol"])
 
     return rows_gate(
@@ -88,13 +82,8 @@ def no_duplicates(instant: str) -> Gate:
     )
 
 
-def tail_age(instant: str, fix: str) -> Gate:
-    """Return the remark that the newest row of an open month is old.
-
-    Args:
-        instant: column of the rows' instant.
-        fix: what to do.
-    """
+def tail_age(instant: str) -> Gate:
+    """Return the remark that the newest row of an open month is old, by the column of the rows' instant."""
 
     def measure(evidence: Evidence) -> Measured:
         newest, end = evidence.frame[instant].max(), month_end(evidence.partition["month"])
@@ -110,7 +99,7 @@ def tail_age(instant: str, fix: str) -> Gate:
         "Age of the newest row of a month that is still open; a remark, because the rows that are there are right.",
         measure,
         setting="tail_age_max_h",
-        fix=fix,
+        fix="top the month up, or look whether the source still delivers",
         severity=Severity.WARN,
     )
 
@@ -123,7 +112,7 @@ def holes_of(missing: pl.Series, step: timedelta) -> pl.DataFrame:
         step: distance of two that follow each other.
     """
     # Missing instants in a row differ from their own position by a constant.
-    run = pl.col("first").dt.epoch("us") // (step // _MICROSECOND) - pl.int_range(pl.len())
+    run = pl.col("first").dt.epoch("us") // (step // MICROSECOND) - pl.int_range(pl.len())
     holes = missing.alias("first").to_frame().group_by(run.alias("run")).agg(pl.col("first").min(), n_missing=pl.len())
     return holes.select("first", "n_missing").sort(["n_missing", "first"], descending=[True, False])
 
@@ -152,9 +141,28 @@ def missing_share(
 
 def grid_us(span: tuple[datetime, datetime], step: timedelta) -> NDArray[np.int64]:
     """Return the instants of a half-open span, its start first [us since 1970]."""
-    return np.arange(in_us(span[0]), in_us(span[1]), step // _MICROSECOND, dtype=np.int64)
+    return np.arange(epoch_us(span[0]), epoch_us(span[1]), step // MICROSECOND, dtype=np.int64)
 
 
 def instants(at_us: NDArray[np.int64]) -> pl.Series:
     """Return stored instants as a series of instants."""
     return pl.Series("at", at_us).cast(INSTANT)
+
+
+def is_on(at: pl.Series, step: timedelta) -> pl.Series:
+    """Tell of each instant whether it is on the UTC grid of a step that divides a day."""
+    return at.to_physical() % (step // MICROSECOND) == 0
+
+
+def is_amount(values: pl.Series) -> pl.Series:
+    """Tell of each value whether it is a finite number >= 0; NaN is none, null stays null."""
+    return (values >= 0) & (values < math.inf)  # false for NaN, which Polars sorts above infinity
+
+
+def over_by_now(instant: str) -> Callable[[Evidence], pl.Series]:
+    """Return the question whether each row's instant is not after the moment of asking."""
+
+    def holds(evidence: Evidence) -> pl.Series:
+        return evidence.frame[instant].to_physical() <= epoch_us(evidence.as_of)
+
+    return holds

@@ -1,20 +1,18 @@
 """Questions about settlements: complete by their own interval, as raw gave them, and never used when stale."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR_US, month_end, month_start
+from backtest_assets.domain.clock import BAR_US, HOUR_US, epoch_us, month_end, month_start
 from backtest_assets.domain.gate import Severity
-from backtest_assets.domain.market import Listing
 from backtest_assets.gates.ask import Measured, breaking, limit_gate, rows_gate
 from backtest_assets.gates.gate import MAX_EXAMPLES, Evidence, Gate
-from backtest_assets.gates.rows import in_us, inside_partition, instants, market_gates
+from backtest_assets.gates.listed import first_due
+from backtest_assets.gates.rows import inside_partition, instants, market_gates
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR_US: Final = 3_600_000_000
 _REBUILD: Final = "materialise the month's settlements again; if it stays red, settle_funding is broken"
 
 
@@ -69,7 +67,7 @@ def _holes(evidence: Evidence) -> Measured:
     joints = rows.slice(1).filter(~pl.col("follows")).select("settled_at", "funding_interval_h")
     holes = [f"{at} does not follow the one before by its interval" for at in joints["settled_at"]]
     start, end = _listed(evidence)
-    if first["settled_at"] > _first_due(start, first["own"], evidence.listing):
+    if first["settled_at"] > first_due(start, first["own"], evidence.listing):
         holes.append(f"the first is {first['settled_at']}, after {start}")
     due = last["settled_at"] + last["own"]
     if due < end and due <= evidence.as_of:
@@ -106,13 +104,6 @@ def _listed(evidence: Evidence) -> tuple[datetime, datetime]:
     return (start, end) if evidence.listing is None else evidence.listing.within(start, end)
 
 
-def _first_due(start: datetime, own: timedelta, listing: Listing | None) -> datetime:
-    # A contract that is listed on the grid settles first one interval later.
-    is_new = listing is not None and listing.listed_at == start
-    earliest = start + timedelta(microseconds=1) if is_new else start
-    return earliest + (_EPOCH - earliest) % own
-
-
 def _not_raw(evidence: Evidence) -> Measured:
     if evidence.frame.null_count().sum_horizontal()[0]:
         return float("nan"), "some settlements lack a value"
@@ -134,8 +125,8 @@ def _as_numbers(frame: pl.DataFrame, stamped: pl.Expr) -> set[tuple[int, int, fl
 def _stale_in_time(evidence: Evidence) -> pl.Series:
     rows = evidence.frame
     settled, known, stale = (rows[name].to_physical() for name in ("settled_at", "known_at", "stale_at"))
-    in_time = stale - settled == rows["funding_interval_h"] * _HOUR_US + BAR_US
-    return in_time & (known == settled) & (known <= in_us(evidence.as_of))
+    in_time = stale - settled == rows["funding_interval_h"] * HOUR_US + BAR_US
+    return in_time & (known == settled) & (known <= epoch_us(evidence.as_of))
 
 
 GATES_SETTLEMENTS_UM: Final = market_gates(

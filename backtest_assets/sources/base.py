@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from backtest_assets.domain.clock import month_end, month_of, month_start
-from backtest_assets.domain.market import Listing
+from backtest_assets.domain.market import Listing, Market
 from backtest_assets.tables.contract import Table
 from backtest_assets.tables.raw import (
     RAW_SPOT_OHLCV,
@@ -40,6 +40,11 @@ class Dataset(StrEnum):
     def instant(self) -> str:
         """Column that puts a row into its month."""
         return _INSTANTS.get(self, "open_at")
+
+    @property
+    def market(self) -> Market:
+        """Market whose instrument is behind it, and whose listing it follows: spot klines' own, else the um one's."""
+        return Market.SPOT if self is Dataset.SPOT_OHLCV else Market.UM
 
     @property
     def is_required(self) -> bool:

@@ -14,17 +14,11 @@ from typing import Final
 
 from backtest_assets.domain.market import Listing, Market, parse_symbols
 from backtest_assets.errors import SourceError, UsageError
-from backtest_assets.sources.base import Dataset
 
 FILE_NAME: Final = "instruments.csv"
 COLUMNS: Final = ("symbol", "market", "listed_at", "delisted_at")
 
 _INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|\+00:00)?)?")
-
-
-def market_of(dataset: Dataset) -> Market:
-    """Return the market whose listing a dataset follows; all but spot klines follow the um one."""
-    return Market.SPOT if dataset is Dataset.SPOT_OHLCV else Market.UM
 
 
 def read_instruments(folder: Path) -> Mapping[tuple[str, Market], Listing]:

@@ -5,7 +5,7 @@ import pytest
 from backtest_assets.domain.market import Listing, Market
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.base import Dataset
-from backtest_assets.sources.instruments import market_of, read_instruments
+from backtest_assets.sources.instruments import read_instruments
 
 HEADER = "symbol,market,listed_at,delisted_at"
 
@@ -37,7 +37,7 @@ def test_a_folder_without_the_file_declares_nothing(tmp_path):
 
 
 def test_all_but_spot_klines_follow_the_um_listing():
-    assert {Dataset.SPOT_OHLCV} == {dataset for dataset in Dataset if market_of(dataset) is Market.SPOT}
+    assert {Dataset.SPOT_OHLCV} == {dataset for dataset in Dataset if dataset.market is Market.SPOT}
 
 
 @pytest.mark.parametrize(

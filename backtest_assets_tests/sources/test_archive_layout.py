@@ -2,10 +2,10 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from backtest_assets.domain.exchange import contract_size_quote
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.archive.layout import (
     cm_contract,
-    contract_size_quote,
     daily_file,
     monthly_file,
     stretch_of,

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.clock import BAR, MICROSECOND, month_end, month_start
+from backtest_assets.domain.exchange import KLINE_MINUTES
 from backtest_assets.errors import TableError
 from backtest_assets.tables.contract import Table
-
-INTERVALS_MIN: Final = (1, 5, 15)
-"""Lengths of klines that bars are made from: those that fill a bar without a rest [min]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +57,14 @@ class RawRows:
         lengths = rows["interval_min"].unique().to_list()
         if not lengths:
             return rows, BAR
-        if len(lengths) > 1 or lengths[0] not in INTERVALS_MIN:
+        if len(lengths) > 1 or lengths[0] not in KLINE_MINUTES:
             message = (
                 f"{self.table.name} {symbol} {month}: klines are {', '.join(map(str, lengths))} minutes long; a month must "
-                f"have one length of {INTERVALS_MIN}: ingest the month again with one interval"
+                f"have one length of {KLINE_MINUTES}: ingest the month again with one interval"
             )
             raise TableError(message)
         length = timedelta(minutes=lengths[0])
-        off = rows["open_at"].filter(rows["open_at"].to_physical() % (length // timedelta(microseconds=1)) != 0)
+        off = rows["open_at"].filter(rows["open_at"].to_physical() % (length // MICROSECOND) != 0)
         if len(off):
             message = (
                 f"{self.table.name} {symbol} {month}: {len(off)} klines are off the {lengths[0]}-minute grid, "

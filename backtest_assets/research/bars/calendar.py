@@ -1,15 +1,14 @@
 """Which bars a month must have, listing and open months considered; what is really there is for `clean` and `coverage`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.clock import BAR, EPOCH, month_end, month_start
 from backtest_assets.domain.market import Listing
 
 _MINUTES: Final = BAR // timedelta(minutes=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def expected_span(
@@ -81,25 +80,16 @@ def newest_close(raw: pl.DataFrame, *, as_of: datetime) -> datetime | None:
 def grid_floor(instant: datetime) -> datetime:
     """Return the last instant of the 15-minute grid at or before an instant.
 
-    >>> grid_floor(datetime(2024, 1, 1, 10, 29, tzinfo=UTC)).isoformat()
+    >>> grid_floor(datetime.fromisoformat("2024-01-01T10:29Z")).isoformat()
     '2024-01-01T10:15:00+00:00'
     """
-    return instant - (instant - _EPOCH) % BAR
+    return instant - (instant - EPOCH) % BAR
 
 
 def grid_ceil(instant: datetime) -> datetime:
     """Return the first instant of the 15-minute grid at or after an instant.
 
-    >>> grid_ceil(datetime(2024, 1, 1, 10, 16, tzinfo=UTC)).isoformat()
+    >>> grid_ceil(datetime.fromisoformat("2024-01-01T10:16Z")).isoformat()
     '2024-01-01T10:30:00+00:00'
     """
-    return instant + (_EPOCH - instant) % BAR
-
-
-def epoch_us(instant: datetime) -> int:
-    """Return microseconds since 1970, exactly.
-
-    >>> epoch_us(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
-    1000000
-    """
-    return (instant - _EPOCH) // timedelta(microseconds=1)
+    return instant + (EPOCH - instant) % BAR

@@ -8,10 +8,9 @@ from typing import Final, Protocol
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.domain.clock import HOUR_US, epoch_us, month_end, month_start
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import TableError
-from backtest_assets.research.bars.calendar import epoch_us
 from backtest_assets.research.bars.instants import Instants, instants_of, usual_instants
 from backtest_assets.stats.arrays import IntArray
 from backtest_assets.tables.bars import COVERAGE
@@ -37,7 +36,6 @@ MISSING: Final = EXPECTED[1:]
 _STATES: Final = tuple(State)
 _PRESENT, _OUTAGE, _SOURCE_MISSING, _NOT_LISTED, _NOT_YET, _ = range(len(_STATES))
 _NONE: Final = -1
-_HOUR_US: Final = 3.6e9
 
 
 class Origin(Protocol):
@@ -146,7 +144,7 @@ def coverage_summary(coverage: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("first_at").first().alias("longest_gap_at"),
             n.sum().alias("longest_gap_instants"),
-            ((pl.col("until_at").last() - pl.col("first_at").first()).dt.total_microseconds() / _HOUR_US).alias(
+            ((pl.col("until_at").last() - pl.col("first_at").first()).dt.total_microseconds() / HOUR_US).alias(
                 "longest_gap_h"
             ),
         )

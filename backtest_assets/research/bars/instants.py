@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, month_end, month_start
+from backtest_assets.domain.clock import BAR, HOUR_US, MICROSECOND, MINUTE_US, epoch_us, month_end, month_start
+from backtest_assets.domain.exchange import FUNDING_INTERVAL_MAX, KLINE_MINUTES, SNAPSHOT_EVERY
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import TableError
-from backtest_assets.research.bars.admit import INTERVALS_MIN, RawRows
-from backtest_assets.research.bars.calendar import epoch_us
+from backtest_assets.research.bars.admit import RawRows
 from backtest_assets.stats.arrays import BoolArray, IntArray
 from backtest_assets.tables.contract import Table
 from backtest_assets.tables.raw import (
@@ -24,14 +24,6 @@ from backtest_assets.tables.raw import (
     RAW_UM_OPEN_INTEREST,
 )
 
-SNAPSHOT_EVERY: Final = timedelta(minutes=5)
-"""How often the exchange counts open interest."""
-
-USUAL_FUNDING_INTERVAL: Final = timedelta(hours=8)
-"""The exchange's own default; it stands in for a month without one settlement that could tell."""
-
-_US: Final = timedelta(microseconds=1)
-_MINUTE_US: Final = 60_000_000
 _DAY: Final = timedelta(days=1)
 
 
@@ -104,7 +96,7 @@ def _klines(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) -> Inst
     at, minutes = _in_order(rule.table, frame, symbol, month), frame.get_column("interval_min", default=None)
     if at is not None and minutes is not None and minutes.null_count() == 0:
         shortest, longest = minutes.min(), minutes.max()
-        if shortest == longest and shortest in INTERVALS_MIN and not np.any(at % (longest * _MINUTE_US)):
+        if shortest == longest and shortest in KLINE_MINUTES and not np.any(at % (longest * MINUTE_US)):
             return _regular(rule, at, month, timedelta(minutes=longest))
     rows, length = RawRows(rule.table).klines(frame, symbol=symbol, month=month)
     return _regular(rule, _in_us(rows["open_at"]), month, length)
@@ -119,7 +111,7 @@ def _marks(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) -> Insta
 
 
 def _regular(rule: "_Rule", found: IntArray, month: str, every: timedelta) -> Instants:
-    start, step = epoch_us(month_start(month)), every // _US
+    start, step = epoch_us(month_start(month)), every // MICROSECOND
     at = np.arange(start, epoch_us(month_end(month)), step, dtype=np.int64)
     is_there = np.zeros(at.size, dtype=bool)
     is_there[(found - start) // step] = True
@@ -155,7 +147,7 @@ def _settlements(rule: "_Rule", frame: pl.DataFrame, symbol: str, month: str) ->
     if not np.all(np.isfinite(hours) & (hours > 0)):
         message = f"{table.name} {symbol} {month}: a settlement without its interval; mend the source and ingest again"
         raise TableError(message)
-    own: IntArray = np.rint(hours * (timedelta(hours=1) // _US)).astype(np.int64)
+    own: IntArray = np.rint(hours * HOUR_US).astype(np.int64)
     start, end = epoch_us(month_start(month)), epoch_us(month_end(month))
     if not at.size:
         return _regular(rule, at, month, rule.usual)
@@ -195,7 +187,7 @@ _RULES: Final[Mapping[str, _Rule]] = MappingProxyType(
         rule.table.name: rule
         for rule in (
             _Rule(RAW_UM_OHLCV, "klines", BAR, has_length=True, lay=_klines),
-            _Rule(RAW_UM_FUNDING, "settlements", USUAL_FUNDING_INTERVAL, has_length=False, lay=_settlements),
+            _Rule(RAW_UM_FUNDING, "settlements", FUNDING_INTERVAL_MAX, has_length=False, lay=_settlements),
             _Rule(RAW_SPOT_OHLCV, "klines", BAR, has_length=True, lay=_klines),
             _Rule(RAW_UM_OPEN_INTEREST, "snapshots", SNAPSHOT_EVERY, has_length=False, lay=_marks),
             _Rule(RAW_UM_LIQUIDATIONS, "days", _DAY, has_length=True, lay=_marks),

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, MINUTE_US
 from backtest_assets.errors import TableError
 from backtest_assets.research.bars.admit import RawRows
 from backtest_assets.tables.bars import POSITIONING_UM
@@ -15,7 +15,6 @@ from backtest_assets.tables.raw import RAW_UM_LIQUIDATIONS, RAW_UM_OPEN_INTEREST
 PUBLISHED_AFTER: Final = timedelta(minutes=5)
 """The exchange publishes a snapshot within its 5 minutes; when exactly is not recorded, so it is known at their end."""
 
-_MINUTE_US: Final = 6e7
 _LONG, _SHORT = "SELL", "BUY"  # the order that closes a long, and a short
 _KEY: Final = ("symbol", "open_at")
 
@@ -66,7 +65,7 @@ def _open_interest(ground: pl.DataFrame, snapshots: pl.DataFrame, max_age_min: f
     published = snapshots.select(
         "symbol", "snapshot_at", *values[:2], published_at=pl.col("snapshot_at") + PUBLISHED_AFTER
     )
-    age_min = (pl.col("known_at") - pl.col("snapshot_at")).dt.total_microseconds() / _MINUTE_US
+    age_min = (pl.col("known_at") - pl.col("snapshot_at")).dt.total_microseconds() / MINUTE_US
     return (
         ground.join_asof(
             published,

@@ -5,15 +5,14 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, HOUR_US
 from backtest_assets.errors import TableError
 from backtest_assets.research.bars.admit import RawRows
 from backtest_assets.tables.bars import SETTLEMENTS_UM
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 
-_HOUR_US: Final = 3.6e9
 _HOURS_MAX: Final = 24  # the exchange settles at least daily; a longer interval is a unit mistake
-_INTERVAL: Final = pl.duration(microseconds=(pl.col("funding_interval_h") * _HOUR_US).cast(pl.Int64))
+_INTERVAL: Final = pl.duration(microseconds=(pl.col("funding_interval_h") * HOUR_US).cast(pl.Int64))
 
 
 def settle_funding(raw_funding: pl.DataFrame, *, symbol: str, month: str, as_of: datetime) -> pl.DataFrame:
@@ -89,7 +88,7 @@ def funding_as_of(bars: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
             pl.when(is_fresh)
             .then(pl.col("funding_rate") * 8.0 / pl.col("funding_interval_h"))
             .alias("funding_rate_8h"),
-            (age.dt.total_microseconds() / _HOUR_US).alias("funding_age_h"),
+            (age.dt.total_microseconds() / HOUR_US).alias("funding_age_h"),
         )
         .drop("settled_at", "funding_interval_h", strict=False)
     )

@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from backtest_assets.domain.clock import HOUR_US
 from backtest_assets.research.bars.settlements import funding_as_of
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.research.features.interest import Interest
@@ -77,7 +78,7 @@ def _funding_beside(rows: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
     beside = funding_as_of(rows, funding).join(
         state, left_on="funding_settled_at", right_on="settled_at", how="left", maintain_order="left"
     )
-    since_h = (pl.col("known_at") - pl.col("persistent_since")).dt.total_microseconds() / 3.6e9
+    since_h = (pl.col("known_at") - pl.col("persistent_since")).dt.total_microseconds() / HOUR_US
     # a state whose next settlement is missing is not known any more, as its rate
     is_known = pl.col("funding_rate").is_not_null() & pl.col("is_funding_persistent").is_not_null()
     return beside.select(

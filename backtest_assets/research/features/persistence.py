@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR_US
+from backtest_assets.domain.clock import BAR_US, HOUR_US
 from backtest_assets.stats.arrays import BoolArray, FloatArray, IntArray
 from backtest_assets.stats.rank import share_below
 
@@ -18,7 +18,6 @@ HIGH_SHARE: Final = 0.85
 RUN: Final = 3
 """Extreme settlements in a row that make the state: a day at 8 hours [settlements]."""
 
-_HOUR_US: Final = 3.6e9
 _SCHEMA: Final = {
     "symbol": pl.String(),
     "settled_at": pl.Datetime("us", "UTC"),
@@ -78,7 +77,7 @@ def _of_symbol(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _continues(settled: IntArray, interval_h: FloatArray, sign: FloatArray) -> BoolArray:
     """Return which settlements follow the one before on time and with its sign."""
-    is_next = np.diff(settled, prepend=settled[:1]) <= interval_h * _HOUR_US + BAR_US
+    is_next = np.diff(settled, prepend=settled[:1]) <= interval_h * HOUR_US + BAR_US
     return is_next & (sign == np.concatenate([sign[:1], sign[:-1]]))
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, BAR_US
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
@@ -15,7 +15,6 @@ from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 
 _ORDER: Final = ("event_type", "variant", "delay_bars", "hold_bars", "split", "known_at", "symbol", "event_id")
-_BAR_US: Final = 900_000_000
 
 
 def run_conditions(run: ResearchRun) -> tuple[str, ...]:
@@ -84,7 +83,7 @@ def train_drift(bars: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
         real.sort("symbol", "open_at")
         .with_columns(
             move=(pl.col("open") / pl.col("open").shift(1) - 1).over("symbol"),
-            bars=(pl.col("open_at").diff().over("symbol").dt.total_microseconds() // _BAR_US),
+            bars=(pl.col("open_at").diff().over("symbol").dt.total_microseconds() // BAR_US),
         )
         .group_by("symbol", maintain_order=True)
         .agg(drift_bps=1e4 * pl.col("move").sum() / pl.col("bars").sum(), n_moves=pl.col("move").count())

@@ -5,12 +5,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR_US
+from backtest_assets.domain.clock import BAR_US, DAY_US
 from backtest_assets.stats.arrays import FloatArray, IntArray
 from backtest_assets.stats.funding import FundingPath
 from backtest_assets.stats.scan import next_present
 
-_DAY_US: Final = 86_400_000_000
 _BPS: Final = 1e4
 
 
@@ -36,13 +35,13 @@ def accruals(
         opens and settlements up to each exit.
     """
     entered_us, exited_us = first_us + entry * BAR_US, first_us + exit_ * BAR_US
-    first_day, last_day = entered_us // _DAY_US, (exited_us - 1) // _DAY_US
-    at_midnight = (exited_us % _DAY_US == 0) & (path.between(exited_us - 1, exited_us) != 0)
+    first_day, last_day = entered_us // DAY_US, (exited_us - 1) // DAY_US
+    at_midnight = (exited_us % DAY_US == 0) & (path.between(exited_us - 1, exited_us) != 0)
     n_days = last_day - first_day + 1 + at_midnight
     hold = np.repeat(np.arange(entry.size), n_days)
     day = first_day[hold] + np.arange(hold.size) - np.repeat(np.cumsum(n_days) - n_days, n_days)
-    midnight_us = day * _DAY_US
-    next_midnight_us = midnight_us + _DAY_US
+    midnight_us = day * DAY_US
+    next_midnight_us = midnight_us + DAY_US
     begin = (np.maximum(midnight_us, entered_us[hold]) - first_us) // BAR_US
     end = (np.minimum(next_midnight_us, exited_us[hold]) - first_us) // BAR_US
     mark = np.minimum(next_present(price)[np.stack([begin, end])], exit_[hold])

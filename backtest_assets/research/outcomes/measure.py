@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from backtest_assets.domain.clock import HOUR_US
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
@@ -21,7 +22,6 @@ from backtest_assets.tables.outcomes import EVENT_OUTCOMES
 
 MEASURED_SPLITS: Final = (Split.TRAIN, Split.VALIDATION)
 _BPS: Final = 1e4
-_HOUR_US: Final = 3_600_000_000
 
 
 def holds_asked(*, run: ResearchRun) -> pl.DataFrame:
@@ -135,7 +135,7 @@ def settlements(grid: SymbolGrid, funding: pl.DataFrame) -> FundingPath:
     row = grid.row_known_at(settled_us)
     close = last_present(grid.values("close"))
     price = np.where((row >= 0) & (row < grid.height), close[np.clip(row, 0, grid.height - 1)], np.nan)
-    interval_us = (own["funding_interval_h"].to_numpy() * _HOUR_US).astype(np.int64)
+    interval_us = (own["funding_interval_h"].to_numpy() * HOUR_US).astype(np.int64)
     return funding_path(settled_us, interval_us, own["funding_rate"].to_numpy(), price)
 
 

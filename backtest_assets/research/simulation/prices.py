@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, BAR_US
+from backtest_assets.domain.clock import BAR, BAR_US, HOUR_US
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import RefusedError
 from backtest_assets.stats.arrays import FloatArray, IntArray
 from backtest_assets.stats.funding import FundingPath, funding_path
 from backtest_assets.stats.simulate import Prices
-
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def _settlements(bars: pl.DataFrame, funding: pl.DataFrame, symbol: str) -> Fund
     )
     return funding_path(
         rows["settled_at"].dt.epoch("us").to_numpy(),
-        (rows["funding_interval_h"] * _HOUR_US).round().cast(pl.Int64).to_numpy(),
+        (rows["funding_interval_h"] * HOUR_US).round().cast(pl.Int64).to_numpy(),
         rows["funding_rate"].to_numpy(),
         rows["close"].to_numpy(),
     )

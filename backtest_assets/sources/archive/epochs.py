@@ -1,26 +1,15 @@
 """Integer times to microseconds; a file's own dates say whether they are ms or us."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from backtest_assets.domain.clock import epoch_us
 from backtest_assets.sources.archive.text import Sheet
 
 US_PER_UNIT: Final = {"ms": 1_000, "us": 1}
 
 SLACK: Final = timedelta(days=1)
 """How far outside its own dates a file's times may lie: the metrics of a day end at the next midnight."""
-
-_ORIGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_US: Final = timedelta(microseconds=1)
-
-
-def micros(at: datetime) -> int:
-    """Return microseconds since 1970; comparing with these spares Polars' literals of instants, 0.3 ms each.
-
-    >>> micros(datetime(1970, 1, 2, tzinfo=UTC))
-    86400000000
-    """
-    return (at - _ORIGIN) // _US
 
 
 def epoch_unit(sheet: Sheet, column: str, start: datetime, end: datetime) -> str:
@@ -41,7 +30,7 @@ def epoch_unit(sheet: Sheet, column: str, start: datetime, end: datetime) -> str
         SourceError: naming file, line and value if the units are mixed, or a time fits the dates in neither.
     """
     times = sheet.frame[column]
-    low_us, high_us = micros(start - SLACK), micros(end + SLACK)
+    low_us, high_us = epoch_us(start - SLACK), epoch_us(end + SLACK)
     bounds = {unit: (-(-low_us // us), -(-high_us // us) - 1) for unit, us in US_PER_UNIT.items()}
     first, last = times.min(), times.max()
     for unit, (low, high) in bounds.items():

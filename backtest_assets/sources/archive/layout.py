@@ -6,23 +6,17 @@ from datetime import date, datetime, timedelta
 from typing import Final
 
 from backtest_assets.domain.clock import month_end, month_of, month_start, utc
+from backtest_assets.domain.exchange import KLINE_MINUTES, coin_margined_twin
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.base import Dataset
 
-INTERVALS: Final = {"15m": 15, "5m": 5, "1m": 1}
-"""Kline intervals that a source offers [min]: what 15-minute bars can be built from."""
-
-CONTRACT_SIZE_QUOTE: Final = {"BTCUSD_PERP": 100.0}
-"""Face value of COIN-M contracts that is not the usual one [quote per contract]."""
-
-USUAL_CONTRACT_SIZE_QUOTE: Final = 10.0
-"""Face value of every other COIN-M contract [quote per contract]."""
+INTERVALS: Final = {f"{minutes}m": minutes for minutes in reversed(KLINE_MINUTES)}
+"""Kline intervals that a source offers [min]."""
 
 _UM: Final = "data/futures/um"
 _SPOT: Final = "data/spot"
 _CM: Final = "data/futures/cm"
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
-_MARGINED_IN_QUOTE: Final = re.compile(r"([A-Z0-9]+?)(?:USDT|BUSD|USDC)")
 _LABEL: Final = re.compile(r"(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?:-(?P<day>0[1-9]|[12]\d|3[01]))?$")
 _DAY: Final = timedelta(days=1)
 
@@ -64,24 +58,16 @@ class ArchiveFile:
 
 
 def cm_contract(symbol: str) -> str:
-    """Return the COIN-M perpetual of the same coin as a USD-M symbol.
-
-    >>> cm_contract("BTCUSDT"), cm_contract("ETHUSDC")
-    ('BTCUSD_PERP', 'ETHUSD_PERP')
+    """Return the COIN-M perpetual whose liquidations stand beside a USD-M symbol.
 
     Raises:
         SourceError: if the symbol's quote is none of USDT, BUSD, USDC.
     """
-    match = _MARGINED_IN_QUOTE.fullmatch(symbol)
-    if match is None:
+    contract = coin_margined_twin(symbol)
+    if contract is None:
         message = f"liquidations of {symbol!r}: no COIN-M contract is known; only symbols quoted in USDT, BUSD or USDC have one"
         raise SourceError(message)
-    return f"{match[1]}USD_PERP"
-
-
-def contract_size_quote(contract: str) -> float:
-    """Return the face value of a COIN-M contract [quote per contract]."""
-    return CONTRACT_SIZE_QUOTE.get(contract, USUAL_CONTRACT_SIZE_QUOTE)
+    return contract
 
 
 def monthly_file(dataset: Dataset, symbol: str, month: str, interval: str = "15m") -> ArchiveFile | None:
@@ -108,9 +94,7 @@ def daily_file(dataset: Dataset, symbol: str, day: date, interval: str = "15m") 
     Raises:
         SourceError: if the symbol or the interval cannot be part of a name.
     """
-    if dataset is Dataset.UM_FUNDING or (
-        dataset is Dataset.UM_LIQUIDATIONS and _MARGINED_IN_QUOTE.fullmatch(symbol) is None
-    ):
+    if dataset is Dataset.UM_FUNDING or (dataset is Dataset.UM_LIQUIDATIONS and coin_margined_twin(symbol) is None):
         return None
     start = utc(day)
     return _file(dataset, symbol, interval, (start, start + _DAY), label=f"{month_of(start)}-{start.day:02d}")

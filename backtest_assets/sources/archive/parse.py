@@ -9,12 +9,14 @@ Source: the exchange's files as described in github.com/binance/binance-public-d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from backtest_assets.domain.clock import MICROSECOND, MINUTE_US, epoch_us
+from backtest_assets.domain.exchange import FUNDING_INTERVALS_H, SNAPSHOT_EVERY, contract_size_quote
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.archive.columns import (
     FUNDING,
@@ -24,8 +26,8 @@ from backtest_assets.sources.archive.columns import (
     REST_FUNDING,
     REST_OPEN_INTEREST,
 )
-from backtest_assets.sources.archive.epochs import SLACK, US_PER_UNIT, epoch_unit, micros
-from backtest_assets.sources.archive.layout import ArchiveFile, cm_contract, contract_size_quote
+from backtest_assets.sources.archive.epochs import SLACK, US_PER_UNIT, epoch_unit
+from backtest_assets.sources.archive.layout import ArchiveFile, cm_contract
 from backtest_assets.sources.archive.text import Sheet, read_json, read_text
 from backtest_assets.sources.base import Dataset
 from backtest_assets.sources.files.parse import SETTLEMENT_JITTER_S
@@ -34,20 +36,15 @@ from backtest_assets.tables.contract import INSTANT
 PARSER_VERSION: Final = 2
 """To be raised whenever the same bytes give other rows: part of every fingerprint."""
 
-SNAPSHOT_MIN: Final = 5
-"""Grid of open interest snapshots [min]."""
-
 SNAPSHOT_JITTER_S: Final = 60
 """A snapshot stamped this much after its 5 minutes belongs to them [s]; readers wait 5 minutes for it anyway."""
-
-FUNDING_INTERVALS_H: Final = (1, 2, 4, 8)
-"""Hours between settlements that the exchange uses [h]."""
 
 DOUBLED_DISTINCT_MIN: Final = 3
 """From so many distinct orders on, a file in which each stands an even number of times has all of them written twice."""
 
 _Columns = Mapping[str, pl.Expr]
 _HOUR_MS: Final = 3_600_000
+_SNAPSHOT_MIN: Final = SNAPSHOT_EVERY // timedelta(minutes=1)
 _DECADES: Final = (datetime(2017, 7, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))  # the exchange opened in 2017-07
 
 
@@ -113,8 +110,8 @@ def _join(members: Sequence[tuple[ArchiveFile, bytes]]) -> tuple[pl.DataFrame, _
     at_us = sheet.frame.select_seq(made[whole.dataset.instant].to_physical()).to_series().to_numpy()
     if sum(n_rows) != len(at_us):
         return None
-    low = np.repeat([micros(file.start - SLACK) for file in files], n_rows)
-    high = np.repeat([micros(file.end + SLACK) for file in files], n_rows)
+    low = np.repeat([epoch_us(file.start - SLACK) for file in files], n_rows)
+    high = np.repeat([epoch_us(file.end + SLACK) for file in files], n_rows)
     if not np.all((low <= at_us) & (at_us < high)):
         return None
     return _once(whole.dataset, sheet.frame, n_rows), made
@@ -245,7 +242,7 @@ def parse_open_interest_json(symbol: str, content: bytes, *, source: str) -> pl.
 
 def _klines(sheet: Sheet, interval_min: int, start: datetime, end: datetime) -> _Columns:
     unit = epoch_unit(sheet, "open_time", start, end)
-    step = interval_min * 60_000_000 // US_PER_UNIT[unit]
+    step = interval_min * MINUTE_US // US_PER_UNIT[unit]
     opened, closed = pl.col("open_time"), pl.col("close_time")
     length = f"{interval_min} minutes"
     sheet.check(
@@ -296,7 +293,7 @@ def _metrics(sheet: Sheet, file: ArchiveFile) -> _Columns:
         _other_symbol(file.symbol),
         (stamp.is_null(), "create_time {create_time!r} is not YYYY-MM-DD HH:MM:SS; fetch it again"),
         (
-            ~stamp.to_physical().is_between(micros(file.start - SLACK), micros(file.end + SLACK), closed="left"),
+            ~stamp.to_physical().is_between(epoch_us(file.start - SLACK), epoch_us(file.end + SLACK), closed="left"),
             f"create_time {{create_time}} is not within a day of {file.start:%Y-%m-%d}; it is another file's, fetch it again",
         ),
         _off_grid(stamp, "create_time"),
@@ -306,12 +303,12 @@ def _metrics(sheet: Sheet, file: ArchiveFile) -> _Columns:
 
 
 def _grid(at: pl.Expr) -> pl.Expr:
-    return at.dt.truncate(f"{SNAPSHOT_MIN}m")
+    return at.dt.truncate(SNAPSHOT_EVERY)
 
 
 def _off_grid(at: pl.Expr, column: str) -> tuple[pl.Expr, str]:
-    late = f"is more than {SNAPSHOT_JITTER_S} s after its {SNAPSHOT_MIN} minutes; fetch it again"
-    late_us = at.to_physical() % (SNAPSHOT_MIN * 60_000_000)
+    late = f"is more than {SNAPSHOT_JITTER_S} s after its {_SNAPSHOT_MIN} minutes; fetch it again"
+    late_us = at.to_physical() % (SNAPSHOT_EVERY // MICROSECOND)
     return late_us > SNAPSHOT_JITTER_S * 1_000_000, f"{column} {{{column}}} {late}"
 
 
@@ -322,11 +319,11 @@ def _with_stamps(sheet: Sheet, at: pl.Expr) -> Sheet:
 def _check_slots(sheet: Sheet, column: str) -> None:
     # The same stamp twice is for the gates; of two stamps nobody can tell which is the snapshot of their 5 minutes.
     stamp = sheet.frame["stamp"]
-    if stamp.n_unique() == stamp.dt.truncate(f"{SNAPSHOT_MIN}m").n_unique():
+    if stamp.n_unique() == stamp.dt.truncate(SNAPSHOT_EVERY).n_unique():
         return
     first = pl.col(column).first().over(_grid(pl.col("stamp")))
     told = replace(sheet, frame=sheet.frame.with_columns(first_stamp=first))
-    message = f"{column} {{{column}}} lies in the same {SNAPSHOT_MIN} minutes as {{first_stamp}}; fetch it again"
+    message = f"{column} {{{column}}} lies in the same {_SNAPSHOT_MIN} minutes as {{first_stamp}}; fetch it again"
     told.check((pl.col(column) != pl.col("first_stamp"), message))
 
 

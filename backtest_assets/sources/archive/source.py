@@ -13,22 +13,20 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import month_of
+from backtest_assets.domain.clock import MICROSECOND, epoch_us, month_of
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import SourceError
-from backtest_assets.sources.archive.epochs import micros
 from backtest_assets.sources.archive.layout import INTERVALS, ArchiveFile, daily_file, monthly_file, stretch_of
 from backtest_assets.sources.archive.local import LocalFile, find_file, read_files
 from backtest_assets.sources.archive.parse import PARSER_VERSION
 from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice, rows_digest
-from backtest_assets.sources.instruments import market_of, read_instruments
+from backtest_assets.sources.instruments import read_instruments
 
 SOURCE_NAME: Final = "archive_dir"
 
 _KLINES: Final = frozenset({Dataset.UM_OHLCV, Dataset.SPOT_OHLCV})
 _SYMBOL_FOLDERS: Final = ("data/futures/um/*/klines/*", "data/futures/um/*/fundingRate/*", "data/spot/*/klines/*")
 _DAY: Final = timedelta(days=1)
-_US: Final = timedelta(microseconds=1)
 _SOME_DAY: Final = datetime(2020, 1, 1, tzinfo=UTC)  # any day would do: only the folder and the name's form are used
 
 
@@ -77,7 +75,7 @@ class ArchiveSource:
         if not stretches:
             self._check_known(symbol)
             return None
-        return min(start for start, _ in stretches), max(end for _, end in stretches) - _US
+        return min(start for start, _ in stretches), max(end for _, end in stretches) - MICROSECOND
 
     def listing(self, dataset: Dataset, symbol: str) -> Listing | None:
         """Return what `instruments.csv` declares; None if it declares nothing.
@@ -85,7 +83,7 @@ class ArchiveSource:
         Raises:
             SourceError: if the file is there and cannot be used.
         """
-        return read_instruments(self._root).get((symbol, market_of(dataset)))
+        return read_instruments(self._root).get((symbol, dataset.market))
 
     def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
         """Do nothing: the files are here."""
@@ -101,9 +99,9 @@ class ArchiveSource:
             self._check_known(wanted.symbol)
         frame, origins = _whole(wanted, month, days) if month is not None else _by_day(wanted, days)
         table, at_us = wanted.dataset.table, pl.col(wanted.dataset.instant).to_physical()
-        as_of_us = micros(as_of)
+        as_of_us = epoch_us(as_of)
         is_closed = pl.col("close_at").to_physical() < as_of_us if wanted.dataset in _KLINES else at_us <= as_of_us
-        rows = frame.filter(at_us.is_between(micros(wanted.start), micros(wanted.end), closed="left") & is_closed)
+        rows = frame.filter(at_us.is_between(epoch_us(wanted.start), epoch_us(wanted.end), closed="left") & is_closed)
         return Delivery(rows.sort(table.key, maintain_order=True), tuple(origins))
 
     def fingerprint(self, wanted: Slice, *, as_of: datetime) -> str:
@@ -155,7 +153,10 @@ def _whole(
     at_us = rows[wanted.dataset.instant].to_physical()
     for file, found in days.items():
         full = 1440 // file.interval_min if file.interval_min else 0
-        if found is None or int(at_us.is_between(micros(file.start), micros(file.end), closed="left").sum()) >= full:
+        if (
+            found is None
+            or int(at_us.is_between(epoch_us(file.start), epoch_us(file.end), closed="left").sum()) >= full
+        ):
             continue
         try:
             beside = found.rows(source=SOURCE_NAME).join(rows, on=wanted.dataset.table.key, how="anti")

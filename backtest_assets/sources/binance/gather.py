@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from backtest_assets.domain.clock import month_end, month_start
+from backtest_assets.domain.exchange import SNAPSHOT_EVERY
 from backtest_assets.domain.market import Listing
 from backtest_assets.sources.archive.layout import INTERVALS, ArchiveFile, daily_file, monthly_file
-from backtest_assets.sources.archive.parse import SNAPSHOT_MIN
 from backtest_assets.sources.base import Dataset, Slice
 from backtest_assets.sources.binance.download import Downloads, UnusableFileError
 from backtest_assets.sources.binance.endpoints import ENDPOINTS, Window
 from backtest_assets.sources.binance.inbox import Inbox
-from backtest_assets.sources.binance.listings import Listings, market_of
+from backtest_assets.sources.binance.listings import Listings
 from backtest_assets.sources.binance.pages import Pages
 from backtest_assets.sources.binance.pieces import Piece, read_piece
 
@@ -64,7 +64,7 @@ class Gatherer:
         Raises:
             SourceError: if a part of it cannot be had or trusted.
         """
-        listing = await self.listings.find(market_of(wanted.dataset), wanted.symbol)
+        listing = await self.listings.find(wanted.dataset.market, wanted.symbol)
         start, end = self._asked(wanted, listing)
         if start >= end:
             return (Piece(None, None, wanted.start, wanted.end),) if wanted.start < self.as_of else ()
@@ -100,8 +100,7 @@ class Gatherer:
     async def _midnights(self, wanted: Slice, days: Iterable[Piece]) -> tuple[Piece, ...]:
         starts = [piece.start for piece in days if not isinstance(piece.what, Window)]  # REST has its own midnight
         return await self._beside(
-            (daily_file(wanted.dataset, wanted.symbol, start - _DAY), start, start + timedelta(minutes=SNAPSHOT_MIN))
-            for start in starts
+            (daily_file(wanted.dataset, wanted.symbol, start - _DAY), start, start + SNAPSHOT_EVERY) for start in starts
         )
 
     async def _day(self, wanted: Slice, day: datetime) -> Piece:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import months_between
+from backtest_assets.domain.clock import EPOCH, months_between
 from backtest_assets.domain.market import Listing, Market
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.archive.layout import INTERVALS, ArchiveFile, monthly_file
@@ -36,13 +36,7 @@ NEVER: Final = datetime(2090, 1, 1, tzinfo=UTC)
 
 _KLINES: Final = {Market.UM: Dataset.UM_OHLCV, Market.SPOT: Dataset.SPOT_OHLCV}
 _STRIDES: Final = (12, 4, 1)  # months between probes: most symbols lived for years, so few probes find them
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _Months = tuple[str, str]
-
-
-def market_of(dataset: Dataset) -> Market:
-    """Return the market whose instrument is behind a dataset."""
-    return Market.SPOT if dataset is Dataset.SPOT_OHLCV else Market.UM
 
 
 class Listings:
@@ -100,7 +94,7 @@ class Listings:
             return None
         try:
             listed, delivered = (
-                _EPOCH + timedelta(milliseconds=int(row[name])) for name in ("onboardDate", "deliveryDate")
+                EPOCH + timedelta(milliseconds=int(row[name])) for name in ("onboardDate", "deliveryDate")
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             message = (

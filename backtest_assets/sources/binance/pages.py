@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+from backtest_assets.domain.clock import EPOCH
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.binance.client import Client, RefusedRequestError, Reply
 from backtest_assets.sources.binance.endpoints import Window, json_rows
@@ -19,7 +20,6 @@ PAGE_BYTES_MAX: Final = 32 * 2**20
 UNKNOWN_SYMBOL: Final = '"code":-1121'
 """What the REST interfaces say, with status 400, to a symbol that they do not list."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 _T = TypeVar("_T")
 
@@ -123,7 +123,7 @@ class Pages:
                 message = f"{url} {window.symbol}: a page from {cursor} on ends before it; the interface does not page as documented, check the base URL"
                 raise SourceError(message)
             seen.update(times)
-            cursor = _EPOCH + max(times) * _MS + window.step
+            cursor = EPOCH + max(times) * _MS + window.step
         return self._store(window.key, url, tuple(pages), fetched_at=known_by, n_rows=len(seen))
 
     async def _answer(self, url: str, params: Mapping[str, str]) -> Reply | None:
@@ -150,4 +150,4 @@ def _time(window: Window, row: Any) -> int:  # noqa: ANN401  # JSON of another p
 
 
 def _to_ms(instant: datetime) -> int:
-    return (instant - _EPOCH) // _MS
+    return (instant - EPOCH) // _MS

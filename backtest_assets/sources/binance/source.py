@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from backtest_assets.domain.market import Listing
+from backtest_assets.domain.market import Listing, Market
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.archive.layout import INTERVALS
 from backtest_assets.sources.base import Dataset, Delivery, Slice
@@ -14,7 +14,7 @@ from backtest_assets.sources.binance.client import PATIENCE, Client, Patience
 from backtest_assets.sources.binance.download import Downloads
 from backtest_assets.sources.binance.gather import Gatherer
 from backtest_assets.sources.binance.inbox import Inbox
-from backtest_assets.sources.binance.listings import Listings, market_of
+from backtest_assets.sources.binance.listings import Listings
 from backtest_assets.sources.binance.pages import Pages
 from backtest_assets.sources.binance.pieces import SOURCE, Piece, deliver, digest_of
 from backtest_assets.sources.binance.urls import BinanceUrls
@@ -62,7 +62,7 @@ class BinanceSource:
         self._force = force
         self._patience = patience
         self._prepared: dict[Slice, tuple[Piece, ...] | Exception] = {}
-        self._listings: dict[tuple[Dataset, str], Listing | None] = {}
+        self._listings: dict[tuple[Market, str], Listing | None] = {}
 
     def span(self, dataset: Dataset, symbol: str) -> tuple[datetime, datetime] | None:
         """Return the first instant of trading and the last, or now; None if the dataset's market never had the symbol.
@@ -81,14 +81,15 @@ class BinanceSource:
         Raises:
             SourceError: if no market knows the symbol, the exchange gives no answer, or the inbox cannot be used.
         """
-        if (dataset, symbol) not in self._listings:
+        asked = dataset.market, symbol
+        if asked not in self._listings:
             try:
-                self._listings[dataset, symbol] = asyncio.run(
-                    self._round(self._as_of, lambda gatherer: gatherer.listings.find(market_of(dataset), symbol))
+                self._listings[asked] = asyncio.run(
+                    self._round(self._as_of, lambda gatherer: gatherer.listings.find(*asked))
                 )
             except OSError as error:
                 raise _no_inbox(dataset, symbol, error) from error
-        return self._listings[dataset, symbol]
+        return self._listings[asked]
 
     def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
         """Download what serves these slices and is not in the inbox, many at a time; trouble waits for `fetch`."""

@@ -17,7 +17,7 @@ from backtest_assets.domain.market import Listing
 from backtest_assets.errors import SourceError, TableError
 from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice, rows_digest
 from backtest_assets.sources.files.parse import COLUMNS, check_columns, instant, raw_columns, time_column
-from backtest_assets.sources.instruments import market_of, read_instruments
+from backtest_assets.sources.instruments import read_instruments
 
 LAYOUT: Final = {
     Dataset.UM_OHLCV: {"um/klines/15m": 15, "um/klines/5m": 5, "um/klines/1m": 1},
@@ -71,7 +71,7 @@ class FilesSource:
         Raises:
             SourceError: if the file is there and cannot be used.
         """
-        return read_instruments(self._root).get((symbol, market_of(dataset)))
+        return read_instruments(self._root).get((symbol, dataset.market))
 
     def prepare(self, slices: Sequence[Slice], *, as_of: datetime) -> None:
         """Do nothing: the files are here."""

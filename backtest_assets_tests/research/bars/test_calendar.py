@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest_assets.domain.clock import BAR
+from backtest_assets.domain.clock import BAR, epoch_us
 from backtest_assets.domain.market import Listing
 from backtest_assets.errors import UsageError
 from backtest_assets.research.bars.calendar import (
-    epoch_us,
     expected_opens,
     expected_span,
     grid_ceil,
