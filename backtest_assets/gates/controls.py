@@ -1,11 +1,12 @@
 """What must be true of matched controls: of the past, outside every event, not overused, comparable."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR, BAR_US
+from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
@@ -14,10 +15,12 @@ from backtest_assets.research.events.controls import (
     BARS_AFTER,
     BARS_BEFORE,
     CONTROLS_PER_EVENT,
+    EMBARGO_BARS,
     LOOKBACK_DAYS,
     MAX_USES,
 )
 from backtest_assets.research.events.definition import Status
+from backtest_assets.tables.events import EVENT_CONTROLS
 
 BALANCE_LIMIT: Final = 0.25
 """Largest standardised mean difference of the volatility rank between events and controls [sd of the events]: the usual
@@ -30,6 +33,7 @@ COVERAGE_LIMIT: Final = 0.25
 past to match from."""
 
 _ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
+_FOREVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
 
 
@@ -65,12 +69,26 @@ def _inside_events(evidence: Evidence) -> pl.DataFrame:
 
 
 def _within_windows(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    events = events.filter(_ACCEPTED & _CENTRE).join(rows.head(1), on="symbol", how="semi")
-    event_us = events["known_at"].sort().dt.epoch("us").to_numpy()
-    at, by = (rows[name].dt.epoch("us").fill_null(0).to_numpy() for name in ("known_at", "event_known_at"))
-    first = np.searchsorted(event_us, at - BARS_AFTER * BAR_US, side="left")
-    last = np.searchsorted(event_us, np.minimum(at + BARS_BEFORE * BAR_US, by), side="right")
-    return rows.filter(pl.Series(last > first) | pl.col("known_at").is_null() | pl.col("event_known_at").is_null())
+    windows = (
+        events.filter(_ACCEPTED & _CENTRE)
+        .join(rows.head(1), on="symbol", how="semi")
+        .select(
+            family="event_type",
+            by="known_at",
+            onset="onset_at",
+            over=pl.col("exit_at").fill_null(_FOREVER) + EMBARGO_BARS * BAR,
+            before=pl.col("known_at") - BARS_BEFORE * BAR,
+            after=pl.col("known_at") + BARS_AFTER * BAR,
+        )
+    )
+    at, is_known = pl.col("known_at"), pl.col("by") <= pl.col("event_known_at")
+    any_family = rows.join_where(windows, at >= pl.col("onset"), at <= pl.col("over")).filter(is_known)
+    own = rows.join_where(windows, at >= pl.col("before"), at <= pl.col("after")).filter(
+        is_known & (pl.col("family") == pl.col("event_type"))
+    )
+    inside = pl.concat([found.select(EVENT_CONTROLS.key) for found in (any_family, own)])
+    unknown = rows.filter(at.is_null() | pl.col("event_known_at").is_null())
+    return pl.concat([rows.join(inside, on=EVENT_CONTROLS.key, how="semi"), unknown])
 
 
 def _overused(evidence: Evidence) -> pl.DataFrame:
@@ -115,7 +133,8 @@ GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     ),
     rows_gate(
         "outside_events",
-        "A control lies outside the window of every accepted event known when it was matched.",
+        "A control lies outside the window of every accepted event known when it was matched: from its onset to its exit and "
+        f"{EMBARGO_BARS} bars, and {BARS_BEFORE} bars before to {BARS_AFTER} after one of its own family was known.",
         _inside_events,
         fix="events changed after matching: rebuild event_controls",
         may_be_empty=nothing_to_match,

@@ -17,7 +17,7 @@ from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
 
 EVENTS = honest("event_candidates", market().events)
-CONTROLS = with_inputs(honest("event_controls", market().controls), event_candidates=market().rare_events)
+CONTROLS = with_inputs(honest("event_controls", market().controls), event_candidates=market().events)
 FUNNEL = honest("event_families", summarise_families(market().events, market().features, run=market().run))
 ACCEPTED = (pl.col("status") == "accepted") & (pl.col("variant") == "centre")
 
@@ -148,14 +148,32 @@ def test_each_falsehood_about_controls_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_EVENT_CONTROLS, controls(**columns))
 
 
+def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_one_of_its_own_is_found():
+    (outside,) = (gate for gate in GATES_EVENT_CONTROLS if gate.name == "outside_events")
+    event = CONTROLS.frame.row(0, named=True)
+    known = CONTROLS.inputs["event_candidates"].filter(
+        ACCEPTED, pl.col("symbol") == event["symbol"], pl.col("known_at") <= event["event_known_at"]
+    )
+    other = known.filter(pl.col("event_type") != event["event_type"], pl.col("exit_at") < event["event_known_at"])
+    own = known.filter(pl.col("event_type") == event["event_type"])
+    moved = [
+        other["onset_at"][-1],
+        other["exit_at"][-1] + 16 * BAR,
+        own["known_at"][-1] - 96 * BAR,
+    ]
+    for at in moved:
+        one = CONTROLS.frame.head(1).with_columns(known_at=pl.lit(at))
+        assert not answer(outside, replace(CONTROLS, frame=one)).verdict.passed
+    later = replace(CONTROLS, frame=CONTROLS.frame.head(1).with_columns(event_known_at=known["known_at"].min()))
+    assert answer(outside, later).verdict.passed  # what was not known when it was matched binds nobody
+
+
 def test_events_without_control_are_a_remark_with_their_share():
-    accepted = market().rare_events.filter(ACCEPTED)
+    accepted = market().events.filter(ACCEPTED)
     alone = accepted.height - CONTROLS.frame["event_id"].n_unique()
     found = answer(GATES_EVENT_CONTROLS[-1], CONTROLS)
     assert (alone / accepted.height, False) == (found.verdict.observed, found.blocks)
-    served = with_inputs(
-        CONTROLS, event_candidates=market().rare_events.join(CONTROLS.frame, on="event_id", how="semi")
-    )
+    served = with_inputs(CONTROLS, event_candidates=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
     assert answer(GATES_EVENT_CONTROLS[-1], served).verdict.passed
 
 

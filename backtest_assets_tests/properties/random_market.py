@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR, months_between
-from backtest_assets.domain.event import EventType
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.controls import match_controls
@@ -27,11 +26,6 @@ from backtest_assets.tables.raw import RAW_UM_FUNDING
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 SYMBOLS = ("SYNAUSDT", "SYNBUSDT")
 WARM_UP_DAYS = 40
-RARE = (
-    EventType.VOL_SHOCK_RELAXATION,
-    EventType.FUNDING_EXTREME_REVERSAL_WINDOW,
-    EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
-)
 
 
 @dataclass(frozen=True)
@@ -64,18 +58,13 @@ class RandomMarket:
         return drop_ineligible(detect_events(self.view, run=self.run), self.universe)
 
     @cached_property
-    def rare_events(self):
-        """Events of families that are rare enough for a young market to have quiet days between them."""
-        return self.events.filter(pl.col("event_type").is_in([family.value for family in RARE]))
-
-    @cached_property
     def universe(self):
         months = months_between(*self.run.window)
         return build_universe(self.bars, symbols=SYMBOLS, months=months, listings={}, top_n=0, lookback_days=30)
 
     @cached_property
     def controls(self):
-        return match_controls(self.bars, self.features, self.rare_events, run=self.run)
+        return match_controls(self.bars, self.features, self.events, run=self.run)
 
     @cached_property
     def outcomes(self):

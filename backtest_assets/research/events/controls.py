@@ -21,7 +21,11 @@ LOOKBACK_DAYS: Final = 180
 MAX_USES: Final = 3
 """Events that one control instant may serve: more would make their comparisons one and the same."""
 BARS_BEFORE, BARS_AFTER = 96, 192
-"""An event's window: the day before it is known, and the two days after, in which its effect may live [bars]."""
+"""Around events of the same family: the day before one is known, and the two days after, in which its effect may live
+[bars]."""
+EMBARGO_BARS: Final = 16
+"""After the exit of an event of any family [bars]. With thirteen families some two days around each would leave 3 % of a
+year; from onset to exit and four hours leave 18 %."""
 CALIPER: Final = 0.10
 """Largest distance of volatility ranks: beyond it an instant is not comparable [fraction]."""
 
@@ -36,8 +40,9 @@ def match_controls(
     """Match every accepted centre event with up to three instants of its own past.
 
     A control has the event's symbol and UTC hour of day, lies within the 180 days before it, inside a split, on a real
-    bar, and outside the window of every accepted event known by then; of these the nearest by volatility rank before
-    the onset, same weekday preferred, on distinct days. Events are served in the order they become known, and no
+    bar, and outside the window of every accepted event known by then: from onset to exit and four hours, and for events
+    of the same family from a day before to two days after they were known. Of these the nearest by volatility rank
+    before the onset, same weekday preferred, on distinct days. Events are served in the order they become known, and no
     instant serves more than `MAX_USES`. A young history gives fewer controls, or none.
 
     Args:
@@ -84,14 +89,24 @@ _Row = tuple[str, int, int, float, float]
 def _of_symbol(is_real: BoolArray, grid: SymbolGrid, events: pl.DataFrame, splits: SplitPlan) -> Iterator[_Row]:
     rank, known_us = grid.values("rv_pct_2880"), grid.known_us
     free = is_real & _within(known_us, splits)
+    no_own = {family: np.ones(grid.height, dtype=np.bool_) for family in events["event_type"].unique()}
+    families = events["event_type"].to_list()
     uses = np.zeros(grid.height, dtype=np.int64)
     known = grid.row_known_at(_us(events["known_at"]))
     before_onset = grid.row_known_at(_us(events["onset_at"]))
+    over = np.where(
+        events["exit_at"].is_null(),
+        grid.height,
+        grid.row_known_at(_us(events["exit_at"].fill_null(events["known_at"]))),
+    )
     by_hour = [np.flatnonzero(known_us // (_BARS_PER_HOUR * BAR_US) % 24 == hour) for hour in range(24)]
     n_blocked = 0
     for i, event_id in enumerate(events["event_id"]):
         while n_blocked < known.size and known[n_blocked] <= known[i]:
-            free[max(known[n_blocked] - BARS_BEFORE, 0) : known[n_blocked] + BARS_AFTER + 1] = False
+            row = known[n_blocked]
+            # An exit that is not known yet blocks no other rows than one that never comes: only rows before now are drawn.
+            free[max(before_onset[n_blocked], 0) : over[n_blocked] + EMBARGO_BARS + 1] = False
+            no_own[families[n_blocked]][max(row - BARS_BEFORE, 0) : row + BARS_AFTER + 1] = False
             n_blocked += 1
         lag = int(known[i] - before_onset[i])
         if before_onset[i] < 0 or np.isnan(rank[before_onset[i]]):
@@ -99,7 +114,7 @@ def _of_symbol(is_real: BoolArray, grid: SymbolGrid, events: pl.DataFrame, split
         rows = by_hour[int(known_us[known[i]] // (_BARS_PER_HOUR * BAR_US) % 24)]
         first = max(lag, int(known[i]) - LOOKBACK_DAYS * BARS_PER_DAY)
         rows = rows[np.searchsorted(rows, first) : np.searchsorted(rows, known[i])]
-        rows = rows[free[rows] & (uses[rows] < MAX_USES)]
+        rows = rows[free[rows] & no_own[families[i]][rows] & (uses[rows] < MAX_USES)]
         chosen = _nearest(rows, rank[rows - lag] - rank[before_onset[i]], int(known[i]), known_us)
         uses[chosen] += 1
         for number, row in enumerate(chosen, start=1):

@@ -8,7 +8,7 @@ from backtest_assets.research.events.controls import CALIPER, match_controls
 from backtest_assets_tests.properties.random_market import random_market
 
 MARKET = random_market(7)
-ACCEPTED = MARKET.rare_events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
+ACCEPTED = MARKET.events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
 CONTROLS = MARKET.controls
 
 
@@ -25,11 +25,15 @@ def test_a_control_lies_before_its_event_at_the_same_hour_and_within_half_a_year
 
 
 def test_no_control_lies_in_the_window_of_an_event_known_when_it_was_matched():
-    pairs = CONTROLS.join(ACCEPTED.select("symbol", other="known_at"), on="symbol").filter(
-        (pl.col("other") <= pl.col("event_known_at"))
-        & pl.col("known_at").is_between(pl.col("other") - 96 * BAR, pl.col("other") + 192 * BAR)
+    others = ACCEPTED.select("symbol", "onset_at", "exit_at", family="event_type", other="known_at")
+    at = pl.col("known_at")
+    pairs = CONTROLS.join(others, on="symbol").filter(pl.col("other") <= pl.col("event_known_at"))
+    lasting = pairs.filter(at >= pl.col("onset_at"), (at <= pl.col("exit_at") + 16 * BAR) | pl.col("exit_at").is_null())
+    own = pairs.filter(
+        pl.col("family") == pl.col("event_type"),
+        at.is_between(pl.col("other") - 96 * BAR, pl.col("other") + 192 * BAR),
     )
-    assert 0 == pairs.height
+    assert (0, 0) == (lasting.height, own.height)
 
 
 def test_an_instant_serves_at_most_three_events_and_an_event_has_controls_of_distinct_days():
@@ -76,7 +80,7 @@ def test_the_first_control_is_the_best_that_was_free():
 
 
 def test_the_order_of_events_does_not_matter_and_nobody_else_has_controls():
-    shuffled = MARKET.rare_events.sample(fraction=1.0, shuffle=True, seed=3)
+    shuffled = MARKET.events.sample(fraction=1.0, shuffle=True, seed=3)
     assert_frame_equal(CONTROLS, match_controls(MARKET.bars, MARKET.features, shuffled, run=MARKET.run))
     assert set(CONTROLS["event_id"]) <= set(ACCEPTED["event_id"])
 
