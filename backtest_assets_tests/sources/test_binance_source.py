@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -297,14 +298,30 @@ def test_a_file_edited_in_the_inbox_is_not_served_and_comes_anew(tmp_path):
 def test_a_file_deleted_from_the_inbox_comes_anew(tmp_path):
     with exchange() as ex:
         get(source_of(ex, tmp_path), JANUARY)
-        (tmp_path / "inbox/binance/data/futures" / JANUARY_ZIP).unlink()
+        path = tmp_path / "inbox/binance/data/futures" / JANUARY_ZIP
+        received = path.read_bytes()
+        path.unlink()
+        ex.log.clear()
         same(ex, JANUARY, get(source_of(ex, tmp_path), JANUARY).frame)
+        assert [f"/data/futures/{JANUARY_ZIP}"] == ex.bodies()
+        assert received == path.read_bytes()
+        assert [path.name, f"{path.name}.CHECKSUM", f"{path.name}.record.json"] == held(tmp_path, "2024-01")
 
 
 def test_another_mirror_is_not_taken_for_the_one_that_was_asked(tmp_path):
     with exchange() as ex, exchange(seed=1) as other:
-        get(source_of(ex, tmp_path), JANUARY)
-        same(other, JANUARY, get(source_of(other, tmp_path), JANUARY).frame)
+        first = get(source_of(ex, tmp_path), JANUARY)
+        ex.log.clear()
+        second = get(source_of(other, tmp_path), JANUARY)
+        same(other, JANUARY, second.frame)
+        assert not first.frame.equals(second.frame)
+        assert ([], [f"/data/futures/{JANUARY_ZIP}"]) == (ex.log, other.bodies(".zip"))
+        (kept, record) = held(tmp_path, "superseded")
+        (before,), (now,) = first.origins, second.origins
+        assert before.sha256 is not None
+        assert (f"{Path(JANUARY_ZIP).name}.{before.sha256[:8]}", f"{kept}.record.json") == (kept, record)
+        stored = tmp_path / "inbox/binance/data/futures" / JANUARY_ZIP
+        assert hashlib.sha256(stored.read_bytes()).hexdigest() == now.sha256
 
 
 def test_a_mirror_that_lacks_a_file_costs_nothing_that_another_gave(tmp_path):
@@ -532,8 +549,11 @@ def test_duplicate_rows_are_kept_for_the_gates(tmp_path):
 def test_rows_out_of_order_are_put_in_order(tmp_path):
     with exchange(faults=[out_of_order_rows("klines")]) as ex:
         source = source_of(ex, tmp_path)
-        for wanted in (JANUARY, MARCH):
-            same(ex, wanted, get(source, wanted).frame)
+        for wanted, n_rows in ((JANUARY, 2976), (MARCH, 424)):
+            rows = get(source, wanted).frame
+            same(ex, wanted, rows)
+            assert (n_rows, n_rows) == (rows.height, rows["open_at"].n_unique())
+            assert rows["open_at"].is_sorted()
 
 
 def test_a_day_repeated_shows_as_duplicates_and_its_victim_comes_from_its_own_file(tmp_path):
