@@ -21,9 +21,8 @@ from backtest_assets.sources.base import Dataset, Slice
 from backtest_assets.sources.binance.source import BinanceSource
 from backtest_assets.sources.binance.urls import BinanceUrls
 from backtest_assets_tests.archive_files import REQUIRED, kline_zip, made_rows, member_zip, metrics_csv
-from backtest_assets_tests.exchange import (
-    NOW,
-    QUICK,
+from backtest_assets_tests.exchange import NOW, QUICK, exchange
+from backtest_assets_tests.exchange_faults import (
     OtherRows,
     Reissued,
     Reset,
@@ -32,7 +31,6 @@ from backtest_assets_tests.exchange import (
     WrongChecksum,
     day_repeated,
     duplicate_rows,
-    exchange,
     header_change,
     more_volume,
     out_of_order_rows,
