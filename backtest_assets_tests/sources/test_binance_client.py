@@ -10,7 +10,8 @@ import pytest
 from backtest_assets.errors import SettingsError, SourceError
 from backtest_assets.sources.binance.client import CONCURRENCY, Client, RefusedRequestError
 from backtest_assets.sources.binance.urls import BinanceUrls
-from backtest_assets_tests.exchange import QUICK, Reset, SlowDrip, Status, exchange
+from backtest_assets_tests.exchange import QUICK, exchange
+from backtest_assets_tests.exchange_faults import Reset, SlowDrip, Status
 
 INFO = "/fapi/v1/exchangeInfo"
 
