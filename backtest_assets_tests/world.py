@@ -1,6 +1,6 @@
 """A small market on disk, a lake beside it, and a session over both; for tests that go through Dagster."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.definitions import build_defs
-from backtest_assets.defs.driver import MarketOrder, Session, drive_market
+from backtest_assets.defs.driver import MarketOrder, Session, _execute, drive_market
 from backtest_assets.defs.instance import open_instance
+from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource, Outcome
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition
@@ -22,6 +24,7 @@ SYMBOLS = ("AAAUSDT", "BBBUSDT")
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = datetime(2024, 4, 1, tzinfo=UTC)
 MONTHS = months_between(START, END)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PARTITIONS = tuple(Partition.of_month(symbol, month) for symbol in SYMBOLS for month in MONTHS)
 
 
@@ -107,6 +110,13 @@ class World:
 
     def ingest(self) -> tuple[str, ...]:
         return drive_market(self.session, MarketOrder(source=self.spec, required=PARTITIONS)).refusals
+
+    def run_range(self, tables: Sequence[str], first: Partition, last: Partition) -> list[str]:
+        """Run these market assets alone, in one run over a range of partitions; return the text of every refusal."""
+        self.session.instance.add_dynamic_partitions("symbol", list(SYMBOLS))
+        config = {"ops": {table: {"config": {"source": self.spec}} for table in tables if not READS[table]}, **QUIET}
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first.label, ASSET_PARTITION_RANGE_END_TAG: last.label}
+        return _execute(self.session, "market", tables, config, tags=tags)
 
 
 @contextmanager

@@ -240,7 +240,8 @@ def _materializations(
 def _tell(step: _Step, facts: Mapping[str, Mapping[str, Any]]) -> None:
     """Give each partition of a range run its metadata, at once.
 
-    `add_asset_metadata` lists the whole range and copies what it has for every partition: n x n. Private, characterised.
+    `add_asset_metadata` lists the whole range and copies what it has for every partition: n x n. Private; `defs/test_publish.py` of the
+    tests holds the contract.
     """
     execution = step.context.get_step_execution_context()
     key = dg.AssetKey(step.table.name)
@@ -252,11 +253,11 @@ def _tell(step: _Step, facts: Mapping[str, Mapping[str, Any]]) -> None:
 def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
     consumed = [{"table": i.table, "partition": i.partition, "digest": i.digest} for i in publication.inputs]
     return {
+        **_short(publication.notes),  # first: no note of a source takes the place of a fact
         "dagster/row_count": publication.n_rows,
         "digest": publication.digest,
         "publication": publication.publication_id,
         "inputs": dg.MetadataValue.json(consumed),
-        **_short(publication.notes),
     }
 
 
@@ -318,7 +319,7 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
     if one.quarantined is not None:
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
-        facts |= {name: dg.MetadataValue.text(text) for name, text in _short(one.attempt).items()}
+        facts = {name: dg.MetadataValue.text(text) for name, text in _short(one.attempt).items()} | facts
     return facts
 
 

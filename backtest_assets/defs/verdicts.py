@@ -2,7 +2,7 @@
 
 Dagster's own queries order by the row's id, which is given when a run is planned, or by the clock, which may go back. The
 storage id of the evaluation event is the order in which verdicts were given. Private schema: Dagster is pinned, and
-`characterization/test_dagster.py` holds the contract.
+`defs/test_verdicts.py` of the tests holds the contract.
 """
 
 import json
@@ -29,7 +29,7 @@ class VerdictRow:
     Attributes:
         row_id: row of the check table.
         passed: the answer.
-        materialization_id: the materialisation it is about; None if it was red.
+        materialization_id: the materialisation it is about; None if its partition was not published.
     """
 
     row_id: int
@@ -72,7 +72,7 @@ class Told:
         severity: it counts with.
         detail: the answer in words.
         facts: its metadata, texts and numbers only.
-        materialization_id: the materialisation it is about; None if it was red.
+        materialization_id: the materialisation it is about; None if its partition was not published.
     """
 
     run_id: str
@@ -111,7 +111,11 @@ def _told(run_id: str, text: str) -> Told | None:
             event["success"] is True,
             Severity(event["severity"]["__enum__"].removeprefix("AssetCheckSeverity.")),
             event["description"] or "",
-            {name: value for name, value in facts.items() if isinstance(value, (str, float, int))},
+            {
+                name: value
+                for name, value in facts.items()
+                if isinstance(value, (str, float, int)) and not isinstance(value, bool)
+            },
             None if target is None else target["storage_id"],
         )
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -9,7 +9,7 @@ import polars as pl
 from backtest_assets.tables.contract import SCHEMA_VERSION, Table
 
 ROW_GROUP_ROWS: Final = 100_000  # small enough for time pruning, large enough for compression
-ZSTD_LEVEL: Final = 1  # 10 instead of 16 ms for a month of 1m klines, 28 % larger than the default level
+COMPRESSION: Final = "lz4"  # 8 instead of 11.5 ms for a month of 1m klines with zstd at its fastest; a fifth larger
 
 
 def parquet_bytes(table: Table, frame: pl.DataFrame) -> bytes:
@@ -20,7 +20,7 @@ def parquet_bytes(table: Table, frame: pl.DataFrame) -> bytes:
         frame: any rows; never changed.
 
     Returns:
-        A parquet file (zstd, statistics) with metadata `table`, `about`, `schema_version` and the JSON maps `units` and
+        A parquet file (lz4, statistics) with metadata `table`, `about`, `schema_version` and the JSON maps `units` and
         `columns` (column to its unit, to its meaning).
     """
     # Chunks would become row groups of their own: the bytes would depend on how the frame was put together.
@@ -35,8 +35,7 @@ def parquet_bytes(table: Table, frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     whole.write_parquet(
         buffer,
-        compression="zstd",
-        compression_level=ZSTD_LEVEL,
+        compression=COMPRESSION,
         statistics=True,
         row_group_size=ROW_GROUP_ROWS,
         metadata=metadata,

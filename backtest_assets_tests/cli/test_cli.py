@@ -188,12 +188,17 @@ def test_backfill_then_sql_then_backfill_again(root: Path, source: Path):
 
 
 def test_sql_is_read_only(root: Path):
-    for statement in (
-        "drop view bars_um",
-        "copy (select 1) to '/tmp/stolen.csv'",
-        "select * from read_csv('/etc/passwd')",
+    stolen = root.parent / "stolen.csv"
+    for statement, says in (
+        ("drop view bars_um", "only one SELECT statement can be answered, this is: DROP"),
+        (f"copy (select 1) to '{stolen}'", "only one SELECT statement can be answered, this is: COPY"),
+        ("select * from read_csv('/etc/passwd')", 'Permission Error: Cannot access file "/etc/passwd"'),
     ):
-        call(root, "sql", statement, code=2)
+        text = call(root, "sql", statement, code=2)
+        assert text.startswith(f"usage: sql: {says}")
+        assert "root:" not in text
+    assert [root] == list(root.parent.iterdir())
+    assert [] == list(root.iterdir())
 
 
 def test_an_unknown_run_is_refused_with_code_1(root: Path):

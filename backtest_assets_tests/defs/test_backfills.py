@@ -27,7 +27,8 @@ from backtest_assets.sources.base import Dataset
 from backtest_assets_tests.cli.terminal import call
 from backtest_assets_tests.defs.dev import PROGRAM, dagster_dev, environment, wait_for
 from backtest_assets_tests.defs.market import open_project
-from backtest_assets_tests.exchange import exchange, truncated_zip
+from backtest_assets_tests.exchange import exchange
+from backtest_assets_tests.exchange_faults import truncated_zip
 from backtest_assets_tests.world import (
     PARTITIONS,
     SYMBOLS,

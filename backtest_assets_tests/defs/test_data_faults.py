@@ -19,7 +19,8 @@ from backtest_assets.domain.limits import DEFAULT_LIMITS, MarketLimits
 from backtest_assets.domain.market import Partition
 from backtest_assets.lake.publication import Publication
 from backtest_assets_tests.defs.market import Project, open_project
-from backtest_assets_tests.exchange import Fault, OtherRows, Status, exchange, without
+from backtest_assets_tests.exchange import exchange
+from backtest_assets_tests.exchange_faults import Fault, OtherRows, Status, without
 
 WEEK = utc(date(2024, 1, 7))
 DAY = timedelta(days=1)

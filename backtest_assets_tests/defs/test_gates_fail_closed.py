@@ -34,19 +34,15 @@ from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
-from backtest_assets_tests.world import PARTITIONS, SYMBOLS, World, break_month, klines, write_klines
+from backtest_assets_tests.world import PARTITIONS, QUIET, SYMBOLS, World, break_month, klines, write_klines
 
 FIRST = Partition.of_month("AAAUSDT", "2024-01")
 BAD = Partition.of_month("AAAUSDT", "2024-02")
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def clean(world: World, first: Partition = PARTITIONS[0], last: Partition = PARTITIONS[-1]) -> list[str]:
     """Run bars_um alone: a downstream-only run."""
-    tags = {"dagster/asset_partition_range_start": first.label, "dagster/asset_partition_range_end": last.label}
-    return _execute(
-        world.session, "market", ["bars_um"], {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, tags=tags
-    )
+    return world.run_range(["bars_um"], first, last)
 
 
 def refusals(world: World, table: str = "raw_um_ohlcv", partition: Partition = FIRST) -> str:
@@ -147,8 +143,7 @@ def test_what_loosened_limits_let_through_is_closed_to_a_process_without_them(wo
 
 def test_positioning_is_refused_where_none_of_its_alternatives_may_be_read(world: World):
     world.ingest()
-    tags = {"dagster/asset_partition_range_start": FIRST.label, "dagster/asset_partition_range_end": FIRST.label}
-    (text,) = _execute(world.session, "market", ["positioning_um"], QUIET, tags=tags)
+    (text,) = world.run_range(["positioning_um"], FIRST, FIRST)
     assert "raw_um_open_interest[2024-01|AAAUSDT]: never materialised" in text
     assert "raw_um_liquidations[2024-01|AAAUSDT]: never materialised" in text
     assert world.lake.current("positioning_um", FIRST) is None

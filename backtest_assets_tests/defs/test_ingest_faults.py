@@ -21,17 +21,16 @@ from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.lake.publication import Publication
 from backtest_assets.sources.base import Dataset
 from backtest_assets_tests.defs.market import Project, open_project
-from backtest_assets_tests.exchange import (
+from backtest_assets_tests.exchange import Request, exchange
+from backtest_assets_tests.exchange_faults import (
     Fault,
     OtherRows,
-    Request,
     Reset,
     SlowDrip,
     Status,
     WrongChecksum,
     day_repeated,
     duplicate_rows,
-    exchange,
     header_change,
     out_of_order_rows,
     path_in_member,

@@ -16,7 +16,8 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.lake.publication import Publication
 from backtest_assets.sources.base import Dataset
 from backtest_assets_tests.defs.market import Project, open_project
-from backtest_assets_tests.exchange import OtherRows, Status, exchange
+from backtest_assets_tests.exchange import exchange
+from backtest_assets_tests.exchange_faults import OtherRows, Status
 
 PARTS = (("2024-01-01", "2024-01-10"), ("2024-01-21", "2024-01-31"), ("2024-01-11", "2024-01-20"))
 ORDERS = {f"{'ABCDEF'[n]}USDT": order for n, order in enumerate(permutations(PARTS))}

@@ -131,9 +131,10 @@ def test_a_wrong_value_is_found_by_another_count_and_by_the_past(column):
 
 
 def test_unknown_told_as_0_is_found():
-    for column, gate in SCALED.items():
-        if EVIDENCE.frame[column][3000:].null_count() > 100:
-            assert gate in red(GATES_FEATURES, changed(**{column: pl.col(column).fill_null(0.0)})), column
+    unknown = [column for column in SCALED if EVIDENCE.frame[column][3000:].null_count() > 100]
+    assert {"range_frac"} == set(SCALED) - set(unknown)  # the only one that is nearly always known
+    for column in unknown:
+        assert SCALED[column] in red(GATES_FEATURES, changed(**{column: pl.col(column).fill_null(0.0)})), column
 
 
 def test_the_wrong_measure_and_a_state_of_the_future_are_found():

@@ -105,9 +105,11 @@ def test_bytes_that_are_no_zip_are_refused(content):
 
 def test_the_exchanges_checksum_holds_with_and_without_a_newline():
     text = checksum_text(ZIP, FILE)
-    verify_checksum(ZIP, text, name=NAME)
-    verify_checksum(ZIP, f"{text}\n", name=NAME)
-    verify_checksum(ZIP, text.upper().replace(NAME.upper(), NAME), name=NAME)
+    assert f"{hashlib.sha256(ZIP).hexdigest()}  {NAME}" == text
+    for said in (text, f"{text}\n", text.upper().replace(NAME.upper(), NAME)):
+        verify_checksum(ZIP, said, name=NAME)  # raises where it does not hold
+        with pytest.raises(ChecksumError, match=f"is not {hashlib.sha256(ZIP).hexdigest()} of its .CHECKSUM"):
+            verify_checksum(ZIP + b"x", said, name=NAME)
 
 
 @pytest.mark.parametrize(
