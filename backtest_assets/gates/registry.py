@@ -13,12 +13,12 @@ from backtest_assets.gates import (
     features,
     funding,
     hypotheses,
-    klines,
     liquidations,
     open_interest,
     outcomes,
     positioning,
     promotions,
+    raw,
     report,
     run,
     settlements,
@@ -31,9 +31,9 @@ from backtest_assets.gates.gate import Gate, contract_gate
 GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
     name: (contract_gate(), *gates)
     for name, gates in {
-        "raw_um_ohlcv": klines.GATES_RAW_UM_OHLCV,
+        "raw_um_ohlcv": raw.GATES_RAW_UM_OHLCV,
         "raw_um_funding": funding.GATES_RAW_UM_FUNDING,
-        "raw_spot_ohlcv": klines.GATES_RAW_SPOT_OHLCV,
+        "raw_spot_ohlcv": raw.GATES_RAW_SPOT_OHLCV,
         "raw_um_open_interest": open_interest.GATES_RAW_UM_OPEN_INTEREST,
         "raw_um_liquidations": liquidations.GATES_RAW_UM_LIQUIDATIONS,
         "bars_um": bars.GATES_BARS_UM,

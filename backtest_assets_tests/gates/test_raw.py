@@ -11,9 +11,9 @@ from backtest_assets.domain.limits import parse_limits
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.gates.funding import GATES_RAW_UM_FUNDING
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.klines import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
 from backtest_assets.gates.liquidations import GATES_RAW_UM_LIQUIDATIONS
 from backtest_assets.gates.open_interest import GATES_RAW_UM_OPEN_INTEREST
+from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 from backtest_assets_tests.gates.evidence import (
     RAW_MONTHS,

@@ -11,7 +11,7 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.errors import SourceError
 from backtest_assets.gates.funding import GATES_RAW_UM_FUNDING
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.klines import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
+from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
 from backtest_assets.sources.base import Dataset
 from backtest_assets.sources.open import open_source
 from backtest_assets_tests.scenario import raw_funding, raw_klines

@@ -12,7 +12,7 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.errors import SourceError
 from backtest_assets.gates.funding import GATES_RAW_UM_FUNDING
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.klines import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
+from backtest_assets.gates.raw import GATES_RAW_SPOT_OHLCV, GATES_RAW_UM_OHLCV
 from backtest_assets.sources.base import Dataset, rows_digest
 from backtest_assets.sources.open import open_source
 from backtest_assets.sources.synthetic.market import generate_market

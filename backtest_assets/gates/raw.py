@@ -1,4 +1,4 @@
-"""Questions about raw klines, asked before they are published; what bars make of them stays out.
+"""Questions about raw rows, asked before they are published: here klines; settlements, snapshots and orders have their own.
 
 What a source gave wrong is an ERROR here. What it did not give is a remark: a month may come in parts, and how much may be
 missing is decided where it is used, by the gates of the clean tables.
