@@ -14,16 +14,16 @@ from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.run import report_path
-from backtest_assets.cli.session import OUT, open_session, open_settings
+from backtest_assets.cli.session import ERR, OUT, open_session, open_settings
 from backtest_assets.defs.driver import Session, run_rows
 from backtest_assets.defs.guard import Guard, Judged, Refusal, judgements
 from backtest_assets.defs.reads import READS
-from backtest_assets.defs.scope import window_partitions
+from backtest_assets.defs.scope import Look, window_partitions
 from backtest_assets.domain.clock import months_between, parse_day, utc
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import run_from_dict
 from backtest_assets.errors import RefusedError, UsageError
-from backtest_assets.lake.catalog import open_catalog, query
+from backtest_assets.lake.catalog import named_in, open_catalog, query
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
@@ -53,13 +53,15 @@ def gates(
 ) -> None:
     """Show the newest verdict of every gate on every partition of a run, or of the market alone.
 
+    Everything is asked as a reader would ask, bytes and lineage too: `may_be_read` is red where it would be refused.
     Ends with 1 if a strict gate is red on anything a run needs; what is optional (spot) is listed and does not count.
     """
     with open_session() as session:
+        look = Guard(session.instance, session.resource).inspect
         if run_id is not None:
-            rows, closed = _of_run(session, run_id)
+            rows = _of_run(session, look, run_id)
         elif symbols and start and end:
-            rows, closed = _of_market(session, _partitions(symbols, start, end)), []
+            rows = _of_market(session, look, _partitions(symbols, start, end))
         else:
             message = "name a run, or give --symbols, --start and --end for the market"
             raise UsageError(message)
@@ -67,9 +69,7 @@ def gates(
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         _say_judgements(rows, is_full=is_full)
-        for refusal in closed:
-            OUT.print(f"[red]closed[/] {escape(str(refusal))}", soft_wrap=True, highlight=False)
-    if closed or any(not row.passed and row.severity == "ERROR" and row.table in _NEEDED for row in rows):
+    if any(not row.passed and row.severity == "ERROR" and row.table in _NEEDED for row in rows):
         raise SystemExit(RefusedError.exit_code)
 
 
@@ -78,27 +78,44 @@ def _partitions(symbols: str, start: str, end: str) -> list[Partition]:
     return [Partition.of_month(symbol, month) for symbol in parse_symbols(symbols) for month in months]
 
 
-def _of_market(session: Session, partitions: Sequence[Partition]) -> list[Judged]:
-    """Return the verdicts of the market tables that were ever made for these partitions."""
-    judged = (judgements(session.instance, table, partitions) for table in READS if TABLES[table].layer == "market")
-    return [row for table in judged if any(row.dagster_run_id for row in table) for row in table]
+def _of_market(session: Session, look: Look, partitions: Sequence[Partition]) -> list[Judged]:
+    """Return the verdicts of everything that was ever tried for these partitions, and what a run needs and cannot read."""
+    tables = [table for table in READS if TABLES[table].layer == "market"]
+    return [row for t in tables for row in _of_table(session, look, t, partitions, is_needed=t in _NEEDED)]
 
 
-def _of_run(session: Session, run_id: str) -> tuple[list[Judged], list[Refusal]]:
-    """Return the verdicts of a run and of its window, and what of the run may not be read."""
+def _of_table(
+    session: Session, look: Look, table: str, partitions: Sequence[Partition], *, is_needed: bool
+) -> list[Judged]:
+    """Return the verdicts of the partitions that were ever tried, and `may_be_read` where no gate says why it may not."""
+    judged = judgements(session.instance, table, partitions)
+    tried = {row.partition for row in judged if row.dagster_run_id}
+    rows = [row for row in judged if row.partition in tried]
+    explained = {row.partition for row in rows if not row.passed and row.severity == "ERROR" and row.dagster_run_id}
+    asked = [partition for partition in partitions if is_needed or partition.label in tried]
+    refused = (one for one in look(table, asked).refused if one.partition.label not in explained)
+    return [*rows, *(_may_not_be_read(one) for one in refused)]
+
+
+def _may_not_be_read(one: Refusal) -> Judged:
+    """Say a refusal in the form of a verdict."""
+    return Judged(
+        one.table, one.partition.label, "may_be_read", "ERROR",
+        passed=False, observed="", limit="", unit="", detail=one.reason, dagster_run_id="",
+    )  # fmt: skip
+
+
+def _of_run(session: Session, look: Look, run_id: str) -> list[Judged]:
+    """Return the verdicts of a run's tables that were made, and of its window."""
     partition = Partition.of_run(run_id)
     if session.lake.current("research_run", partition) is None:
         message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
         raise RefusedError(message)
     frozen = run_rows(session, "research_run", run_id)
     run = run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
-    look = Guard(session.instance, session.resource).inspect
-    judged = {
-        table: judgements(session.instance, table, [partition]) for table in READS if TABLES[table].layer == "research"
-    }
-    made = {table: rows for table, rows in judged.items() if any(row.dagster_run_id for row in rows)}
-    closed = [refusal for table in made for refusal in look(table, [partition]).refused]
-    return [*_of_market(session, window_partitions(run)), *(row for rows in made.values() for row in rows)], closed
+    tables = [table for table in READS if TABLES[table].layer == "research"]
+    made = [row for table in tables for row in _of_table(session, look, table, [partition], is_needed=False)]
+    return [*_of_market(session, look, window_partitions(run)), *made]
 
 
 @click.command(context_settings=CONTEXT)
@@ -117,9 +134,17 @@ def report(run_id: str, *, is_opened: bool) -> None:
 @click.argument("statement")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def sql(statement: str, *, as_json: bool) -> None:
-    """Ask DuckDB: one view per table, all runs, with run_id, symbol and month as columns; read-only."""
+    """Ask DuckDB: one view per table, all runs, with run_id, symbol and month as columns; read-only.
+
+    Partitions of the tables named that may not be read are left out, and said so.
+    """
     lake = Lake(open_settings().data_root)
-    answer = query(open_catalog(lake, tuple(TABLES.values())), statement)
+    closed = _closed([(table, lake.partitions(table)) for table in named_in(statement, TABLES)])
+    for one in closed:
+        ERR.print(f"[yellow]left out:[/] {escape(str(one))}", highlight=False, soft_wrap=True)
+    answer = query(
+        open_catalog(lake, tuple(TABLES.values()), without={(one.table, one.partition) for one in closed}), statement
+    )
     if as_json:
         click.echo(answer.write_json())
         return
@@ -134,6 +159,14 @@ def sql(statement: str, *, as_json: bool) -> None:
     for row in texts:
         grid.add_row(*(escape(value) for value in row.values()))
     OUT.print(grid)
+
+
+def _closed(held: Sequence[tuple[str, Sequence[Partition]]]) -> list[Refusal]:
+    if not any(partitions for _, partitions in held):
+        return []
+    with open_session() as session:
+        look = Guard(session.instance, session.resource).inspect
+        return [refusal for table, partitions in held for refusal in look(table, partitions).refused]
 
 
 def _say_judgements(rows: Sequence[Judged], *, is_full: bool) -> None:

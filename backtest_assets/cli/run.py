@@ -26,7 +26,8 @@ from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.clock import months_between, parse_day, utc
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import ResearchRun, run_from_dict
-from backtest_assets.errors import RefusedError, SettingsError
+from backtest_assets.errors import RefusedError, SettingsError, UsageError
+from backtest_assets.settings import settings_from_environment
 from backtest_assets.sources.open import KNOWN
 from backtest_assets.sources.synthetic.source import DEMO_SPEC
 
@@ -66,7 +67,7 @@ def demo(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by
 @click.option("--symbols", required=True, help="Comma list of symbols.")
 @click.option("--start", required=True, help="First day, YYYY-MM-DD.")
 @click.option("--end", required=True, help="Last day, inclusive, YYYY-MM-DD.")
-@click.option("--source", required=True, help=KNOWN)
+@click.option("--source", help=f"{KNOWN}; default: BACKTEST_SOURCE.")
 @click.option(
     "--only_days",
     type=click.IntRange(0, 1),
@@ -75,7 +76,7 @@ def demo(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by
     help="1: ingest only the days from start to end and keep what else the months hold; 0: whole months.",
 )
 @market_flags
-def backfill(symbols: str, start: str, end: str, source: str, *, only_days: int, **flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
+def backfill(symbols: str, start: str, end: str, source: str | None, *, only_days: int, **flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Ingest and clean market partitions; those that are up to date are left alone."""
     first, last = utc(parse_day("start", start)), utc(parse_day("end", end)) + timedelta(days=1)
     if first >= last:
@@ -85,8 +86,12 @@ def backfill(symbols: str, start: str, end: str, source: str, *, only_days: int,
         message = f"start {start} lies in the future; there is nothing to ingest yet"
         raise SettingsError(message)
     datasets, is_forced = take_market_flags(flags)
+    spec = source or settings_from_environment().source
+    if not spec:
+        message = "no source: give --source, or set BACKTEST_SOURCE"
+        raise UsageError(message)
     order = MarketOrder(
-        source=source,
+        source=spec,
         required=[
             Partition.of_month(name, month) for name in parse_symbols(symbols) for month in months_between(first, last)
         ],
@@ -130,7 +135,7 @@ def _drive(flags: dict[str, Any], *, until_blueprints: bool) -> None:
 
 
 def _say_work(work: Work) -> None:
-    if work.n_made == 0:
+    if work.n_made == 0 and not work.refusals:
         OUT.print(f"Nothing to do: {work.n_fresh} partitions are as they would be made now.")
     else:
         OUT.print(f"{work.n_made} partitions published, {work.n_fresh} were up to date.")

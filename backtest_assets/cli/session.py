@@ -38,6 +38,7 @@ class ProgressObserver:
 
     def expect(self, table: str, n_partitions: int) -> None:
         """Add a bar, or lengthen the table's bar."""
+        self._progress.start()
         if table in self._lines:
             task = self._lines[table].task
             self._progress.update(task, total=(self._progress.tasks[task].total or 0) + n_partitions)
@@ -74,15 +75,16 @@ def open_session() -> Generator[Session]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with (
-        open_instance(settings) as instance,
-        sign_of_life(settings.dagster_home) as tags,
-        Progress(*columns, console=ERR) as progress,
-    ):
+    progress = Progress(*columns, console=ERR)
+    with open_instance(settings) as instance, sign_of_life(settings.dagster_home) as tags:
         report_lost_runs(instance, settings.dagster_home)
         observer = ProgressObserver(progress)
         resource = LakeResource(Lake(settings.data_root), settings, observer)
-        yield Session(build_defs(settings, observer=observer), instance, resource, tags)
+        try:
+            yield Session(build_defs(settings, observer=observer), instance, resource, tags)
+        finally:
+            if progress.live.is_started:  # a stop without a start prints an empty line
+                progress.stop()
 
 
 def open_settings() -> Settings:

@@ -44,7 +44,7 @@ def stale_raw(
         return (
             attempt.get("code_version") == code_version(TABLES[dataset.value])
             and attempt.get("source") == source.identity
-            and attempt.get("limits", "") == lake.settings.limits.changed
+            and attempt.get("limits_digest") == lake.settings.limits.digest
             and (attempt.get("fingerprint"), {name: attempt[name] for name in LIFE if name in attempt})
             == _offer(source, dataset, partition, as_of)
         )

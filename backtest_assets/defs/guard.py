@@ -25,7 +25,7 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
-ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits", *LIFE)
+ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits_digest", *LIFE)
 """Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
 
 
@@ -77,13 +77,15 @@ class _Table:
 
     verdicts: Mapping[tuple[str, str], VerdictRow]
     latest: Mapping[str, int]
+    judged: Mapping[str, str]
+    """Publication that the verdict of one gate is about, by partition: `publish` gives all of them of one publication."""
 
 
 class Guard:
     """Asks about partitions, and remembers within one pass in which nothing is written."""
 
     def __init__(self, instance: dg.DagsterInstance, lake: LakeResource) -> None:
-        self._instance, self._lake, self._limits = instance, lake.lake, lake.settings.limits.changed
+        self._instance, self._lake, self._limits = instance, lake.lake, lake.settings.limits
         self._tables: dict[str, _Table] = {}
         self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
         self._closed: dict[tuple[str, str], str | Publication] = {}
@@ -165,24 +167,35 @@ class Guard:
         for gate, row in rows.items():
             if row is None or row.materialization_id != log.latest[label]:
                 return f"gate {gate.name} has no verdict on its latest materialisation"
+        if log.judged.get(label) != publication.publication_id:
+            return "its gates judged another version than the lake serves"
         return self._limits_objection(publication) or self._upstream_objection(publication) or publication
 
     def _limits_objection(self, made: Publication) -> str | None:
         """Return why what was judged under other limits than this process has is no answer here; None if it was not."""
-        judged = made.notes.get("limits", "")
-        if TABLES[made.table].layer != "market" or judged == self._limits:
+        if TABLES[made.table].layer != "market" or made.notes.get("limits_digest") == self._limits.digest:
             return None
+        judged, here = made.notes.get("limits", ""), self._limits.changed
+        if judged == here:
+            return "judged under other default limits than this program has; materialise the partition again"
         return (
-            f"judged under {_limits_text(judged)}, but this process has {_limits_text(self._limits)}; set BACKTEST_MARKET_LIMITS "
+            f"judged under {_limits_text(judged)}, but this process has {_limits_text(here)}; set BACKTEST_MARKET_LIMITS "
             "as it was, or materialise the partition again"
         )
+
+    def _judged(self, table: str, verdicts: Mapping[tuple[str, str], VerdictRow]) -> Mapping[str, str]:
+        of_one_gate = {label: row for (gate, label), row in verdicts.items() if gate == GATES[table][0].name}
+        told = evaluations(self._instance, tuple(of_one_gate.values()))
+        known = {label: told[row.row_id] for label, row in of_one_gate.items() if row.row_id in told}
+        return {label: str(one.facts.get("publication", "")) for label, one in known.items()}
 
     def _table(self, table: str) -> _Table:
         if table not in self._tables:
             latest = self._instance.event_log_storage.get_latest_storage_id_by_partition(
                 dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION
             )
-            self._tables[table] = _Table(newest_verdicts(self._instance, table), latest)
+            verdicts = newest_verdicts(self._instance, table)
+            self._tables[table] = _Table(verdicts, latest, self._judged(table, verdicts))
         return self._tables[table]
 
 

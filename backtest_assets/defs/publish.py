@@ -83,9 +83,11 @@ class _Step:
         return ASSET_PARTITION_RANGE_START_TAG in self.context.run.tags
 
     def notes(self, made: Made) -> Mapping[str, str]:
-        """What the manifest keeps: the maker's facts, and every market limit that is not the default."""
-        changed = self.lake.settings.limits.changed
-        return {**made.notes, "limits": changed} if changed and self.table.layer == "market" else made.notes
+        """What the manifest keeps: the maker's facts, and the market limits, those by name that are not the default."""
+        limits = self.lake.settings.limits
+        if self.table.layer != "market":
+            return made.notes
+        return {**made.notes, "limits_digest": limits.digest} | ({"limits": limits.changed} if limits.changed else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from backtest_assets.defs.partitions import SYMBOL_MONTHS, partition_from_key
 from backtest_assets.defs.reads import READS, lacking
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.verdicts import newest_verdicts
-from backtest_assets.domain.clock import month_of, month_start
+from backtest_assets.domain.clock import month_end, month_of, month_start, months_between
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError
 from backtest_assets.lake.store import Lake
@@ -32,8 +32,9 @@ _RAW: Final = tuple(dataset.value for dataset in Dataset)
 def due(instance: dg.DagsterInstance, resource: LakeResource, *, as_of: datetime) -> Mapping[str, frozenset[Partition]]:
     """Return the partitions of every market table that a top-up makes again.
 
-    These are: of every symbol that was ingested before and is not delisted, the current month and the one before, if that
-    was last ingested while it was open or from REST; every partition that was tried and may not be read; and what is made from them.
+    These are: of every symbol that was ingested before and is not delisted, every month after its newest one up to the current;
+    its newest one and the one before the current, if they were last ingested while they were open or from REST; every
+    partition that was tried and may not be read; and what is made from them.
     """
     found: dict[str, frozenset[Partition]] = {}
     lake, guard = resource.lake, Guard(instance, resource)
@@ -60,10 +61,12 @@ def _open_months(lake: Lake, table: str, as_of: datetime) -> Iterator[Partition]
         published = _current(lake, table, partition)
         if published is not None and "delisted_at" in published[1]:
             continue
-        yield Partition.of_month(symbol, month)
-        last = _current(lake, table, Partition.of_month(symbol, before))
-        if last is None or last[0] < month_start(month) or _is_provisional(last[1]):
-            yield Partition.of_month(symbol, before)
+        later = months_between(month_end(partition["month"]), month_end(month))
+        yield from (Partition.of_month(symbol, one) for one in {*later, month})
+        for label in {partition["month"], before} - {*later, month}:
+            last = _current(lake, table, Partition.of_month(symbol, label))
+            if last is None or last[0] < month_end(label) or _is_provisional(last[1]):
+                yield Partition.of_month(symbol, label)
 
 
 def _is_provisional(notes: Mapping[str, str]) -> bool:

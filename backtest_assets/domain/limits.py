@@ -1,5 +1,7 @@
 """Limits that market data are held against: settings with defaults and reasons; the questions are the gates'."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -86,6 +88,11 @@ class MarketLimits:
             for item in fields(self)
             if getattr(self, item.name) != item.default
         )
+
+    @property
+    def digest(self) -> str:
+        """Content id of every limit with its value: another program's defaults are other limits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 DEFAULT_LIMITS: Final = MarketLimits()

@@ -52,7 +52,7 @@ def rows_gate(
         if evidence.frame.is_empty():
             return _of_empty(name, "rows", 0, evidence, may_be_empty)
         bad = find(evidence)
-        detail = f"{about} Broken by {bad.height} rows; {fix}" if bad.height else about
+        detail = f"{about} Broken by {bad.height} rows, first {_first(bad)}; {fix}" if bad.height else about
         return Verdict(name, bad.height, 0, "rows", passed=bad.is_empty(), detail=detail, examples=_shown(bad))
 
     return Gate(name, severity, f"{about} Limit: 0 rows.", ask)
@@ -174,6 +174,11 @@ def _same(name: str, dtype: pl.DataType) -> pl.Expr:
 def _shown(rows: pl.DataFrame) -> tuple[Mapping[str, Scalar], ...]:
     columns = [column for column in rows.columns if rows.schema[column] != pl.List]
     return examples_of(rows, columns) if rows.height else ()
+
+
+def _first(rows: pl.DataFrame) -> str:
+    """Say one row in a line."""
+    return ", ".join(f"{name} {value}" for name, value in _shown(rows)[0].items()) if rows.columns else "unknown"
 
 
 def _of_empty(

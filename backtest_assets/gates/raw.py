@@ -97,6 +97,7 @@ def _kline_gates(gap_share_max: str) -> tuple[Gate, ...]:
     return market_gates(
         inside_partition("open_at"),
         *listing_gates("open_at"),
+        no_duplicates("open_at"),
         rows_gate(
             "on_grid",
             f"Every kline opens on the UTC grid of its interval, one of {KLINE_MINUTES} minutes and one in the month.",
@@ -123,7 +124,6 @@ def _kline_gates(gap_share_max: str) -> tuple[Gate, ...]:
             fix="the units of the two volumes do not fit: check whether they are base and quote units, not contracts or "
             "thousands, and ingest again; leave volume_quote empty where it is unknown",
         ),
-        no_duplicates("open_at"),
         limited_gate(
             "coverage",
             "Share of the month's expected klines that are missing (R33, R35); a remark, because a month may come in parts.",

@@ -1,11 +1,12 @@
 """SQL over everything published: one read-only DuckDB view per table; printing the answers stays out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, cast
 
 import duckdb
 import polars as pl
 
+from backtest_assets.domain.market import Partition
 from backtest_assets.errors import LakeError, UsageError
 from backtest_assets.lake.layout import DIMENSIONS
 from backtest_assets.lake.store import Lake
@@ -23,12 +24,28 @@ _LOCKS: Final = (
 )
 
 
-def open_catalog(lake: Lake, tables: Sequence[Table]) -> duckdb.DuckDBPyConnection:
+def named_in(sql: str, tables: Iterable[str]) -> tuple[str, ...]:
+    """Return the tables that a statement names; all of them where DuckDB cannot tell without the tables.
+
+    >>> named_in("select max(close) from BARS_UM", ["bars_um", "features"])
+    ('bars_um',)
+    """
+    try:
+        named = {name.lower() for name in duckdb.connect(":memory:").get_table_names(sql)}
+    except duckdb.Error:
+        return tuple(tables)
+    return tuple(table for table in tables if table in named)
+
+
+def open_catalog(
+    lake: Lake, tables: Sequence[Table], *, without: Collection[tuple[str, Partition]] = ()
+) -> duckdb.DuckDBPyConnection:
     """Open SQL views over the current version of every partition, as they are now.
 
     Args:
         lake: where the tables lie.
         tables: one view each, named like the table; tables without a publication are empty views.
+        without: tables and partitions that are left out.
 
     Returns:
         An in-memory connection. Each view has the contract's columns, then the partition's (`run_id`, `symbol`, `month`,
@@ -43,7 +60,7 @@ def open_catalog(lake: Lake, tables: Sequence[Table]) -> duckdb.DuckDBPyConnecti
     connection.execute("SET TimeZone = 'UTC'")
     allowed: list[str] = []
     for table in tables:
-        addresses = _current_addresses(lake, table)
+        addresses = _current_addresses(lake, table, without)
         allowed += addresses
         try:
             connection.execute(f"CREATE VIEW {_name(table.name)} AS {_view(connection, table, addresses)}")
@@ -83,8 +100,9 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
         raise UsageError(message) from error
 
 
-def _current_addresses(lake: Lake, table: Table) -> list[str]:
-    current = [lake.current(table.name, partition) for partition in lake.partitions(table.name)]
+def _current_addresses(lake: Lake, table: Table, without: Collection[tuple[str, Partition]]) -> list[str]:
+    wanted = (partition for partition in lake.partitions(table.name) if (table.name, partition) not in without)
+    current = [lake.current(table.name, partition) for partition in wanted]
     return list(lake.addresses([publication for publication in current if publication is not None]))
 
 

@@ -34,7 +34,7 @@ def merge_delivery(kept: pl.DataFrame | None, kept_origins: Sequence[Origin], gi
 
     Where a delivered file covers an instant it decides: its rows replace those that are there, and what it no longer has is
     withdrawn. Everything else stays. So the rows do not depend on the order in which the parts of a month are ingested, a
-    correction corrects, and a delivery of nothing changes nothing. Rows of the delivery that contradict each other all
+    correction corrects, and a delivery of nothing changes nothing, files without a row among it. Rows of the delivery that contradict each other all
     stay, for a gate to find.
 
     Args:
@@ -46,6 +46,8 @@ def merge_delivery(kept: pl.DataFrame | None, kept_origins: Sequence[Origin], gi
     table, instant = wanted.dataset.table, pl.col(wanted.dataset.instant)
     fresh = table.conform(given.frame).unique(maintain_order=True)
     there = table.empty() if kept is None else kept
+    if fresh.is_empty() and not there.is_empty():
+        given = replace(given, origins=())  # rows stay, and so does what they came from
     others = there.join(fresh, on=table.key, how="anti", maintain_order="left")
     covered = pl.any_horizontal(
         pl.lit(value=False),

@@ -164,6 +164,37 @@ def test_gates_of_the_market_show_what_is_red_and_count_only_what_runs_need(root
     assert "name a run" in call(root, "gates", code=2)
 
 
+def test_gates_are_red_where_nothing_was_judged_and_where_a_reader_would_be_refused(
+    root: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = ("gates", "--symbols", "AAAUSDT", "--start", "2024-01-01", "--end", "2024-01-31")
+    text = call(root, *asked, code=1)
+    for table in ("raw_um_ohlcv", "raw_um_funding", "bars_um", "settlements_um"):
+        assert f"FAIL {table}[2024-01|AAAUSDT] may_be_read: never materialised" in text
+    call(root, "backfill", *run_flags(source)[2:])
+    assert "FAIL" not in call(root, *asked)
+    monkeypatch.setenv("BACKTEST_MARKET_LIMITS", "um_gap_share_max=0.5")
+    assert "FAIL bars_um[2024-01|AAAUSDT] may_be_read: judged under the default limits" in call(root, *asked, code=1)
+    monkeypatch.delenv("BACKTEST_MARKET_LIMITS")
+    (held,) = (root / "lake/bars_um/symbol=AAAUSDT/month=2024-01/data").glob("*.parquet")
+    pl.read_parquet(held).with_columns(pl.col("close") * 2).write_parquet(held)
+    assert "FAIL bars_um[2024-01|AAAUSDT] may_be_read: " in call(root, *asked, code=1)
+    text = call(root, "sql", "select count(distinct month) as n_months from bars_um where symbol = 'AAAUSDT'")
+    assert "left out: bars_um[2024-01|AAAUSDT]: " in text
+    assert "n_months" in text
+    counted = "select count(*) as n from bars_um where symbol = 'AAAUSDT' and month = '2024-01'"
+    assert '[{"n":0}]' in call(root, "sql", counted, "--json")
+
+
+def test_a_backfill_that_names_no_source_takes_the_environments(
+    root: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    month = ("backfill", "--symbols", "AAAUSDT", "--start", "2024-01-01", "--end", "2024-01-31")
+    assert "usage: no source: give --source, or set BACKTEST_SOURCE" in call(root, *month, code=2)
+    monkeypatch.setenv("BACKTEST_SOURCE", f"files:{source}")
+    assert "partitions published" in call(root, *month)
+
+
 def test_missing_settlements_are_refused(root: Path, source: Path):
     holes = funding(0).filter(pl.col("funding_time").dt.strftime("%Y-%m-%d") != "2024-02-10")
     put(source / "um" / "funding" / "AAAUSDT.parquet", holes)

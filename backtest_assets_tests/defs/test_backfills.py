@@ -261,6 +261,9 @@ def test_what_is_due_is_the_open_month_the_one_that_closed_since_what_is_red_and
         april = due(instance, lake, as_of=utc(date(2024, 4, 2)))
         assert of("LIVEUSDT", "2024-03", "2024-04") | {bad} == april["raw_um_ohlcv"]
         assert of("LIVEUSDT", "2024-03", "2024-04") | {bad} == april["bars_um"]
+        july = due(instance, lake, as_of=utc(date(2024, 7, 2)))
+        missed = of("LIVEUSDT", "2024-03", "2024-04", "2024-05", "2024-06", "2024-07")
+        assert (missed | {bad}, missed | {bad}) == (july["raw_um_ohlcv"], july["bars_um"])
 
 
 def test_a_top_up_is_submitted_once_and_not_again_while_it_is_under_way(tmp_path: Path):

@@ -26,7 +26,7 @@ from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.reads import Read
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
-from backtest_assets.domain.limits import parse_limits
+from backtest_assets.domain.limits import MarketLimits, parse_limits
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import PublishConflictError, SourceError, TamperedError
@@ -214,6 +214,29 @@ def test_an_older_copy_put_back_is_refused(world: World):
     shutil.rmtree(partition_dir)
     shutil.copytree(world.source.parent / "backup", partition_dir)
     assert "judged another version" in refusals(world)
+
+
+def test_what_was_made_from_a_version_that_was_put_back_is_closed_too(world: World):
+    world.ingest()
+    pointer = data_file(world).parent.parent / "current.json"
+    older = pointer.read_bytes()
+    write_klines(world.source, "AAAUSDT", klines(0).with_columns(pl.col("volume") * 2))
+    assert [] == world.run_range(["raw_um_ohlcv"], FIRST, FIRST)
+    assert "made from another version of raw_um_ohlcv" in refusals(world, "bars_um")
+    pointer.write_bytes(older)
+    assert "judged another version" in refusals(world)
+    closed = "made from raw_um_ohlcv[2024-01|AAAUSDT], which is closed: its gates judged another version than the lake serves"
+    assert closed in refusals(world, "bars_um")
+    assert "which is closed: made from raw_um_ohlcv" in refusals(world, "bars_spot")
+
+
+def test_what_a_program_with_other_default_limits_let_through_is_closed(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.ingest()
+    monkeypatch.setattr(MarketLimits, "digest", "of another program")
+    for table in ("raw_um_ohlcv", "bars_um"):
+        assert "judged under other default limits than this program has" in refusals(world, table)
+    assert () == world.ingest()
+    assert "" == refusals(world, "bars_um")
 
 
 def test_a_verdict_of_another_run_does_not_count(world: World):

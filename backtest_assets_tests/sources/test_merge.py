@@ -60,8 +60,9 @@ def test_any_cut_of_a_month_with_holes_in_any_order_gives_the_same_rows(seed, n_
     assert_frame_equal(rows, kept)
 
 
-def test_a_delivery_of_nothing_keeps_what_was_there():
-    nothing = Delivery(KLINES.clear(), (Origin("gone.zip", None, WHOLE.start, WHOLE.end),))
+@pytest.mark.parametrize("sha256", [None, "9" * 64], ids=["no file", "a file without a row"])
+def test_a_delivery_of_nothing_keeps_what_was_there(sha256):
+    nothing = Delivery(KLINES.clear(), (Origin("gone.zip", sha256, WHOLE.start, WHOLE.end),))
     kept = Origin("part.zip", "0" * 64, WHOLE.start, WHOLE.end)
     merged = merge_delivery(KLINES, (kept,), nothing, WHOLE)
     assert_frame_equal(KLINES, merged.frame)
@@ -84,9 +85,9 @@ def test_a_row_that_a_re_issued_file_no_longer_has_is_withdrawn_and_counted():
 
 
 def test_rows_that_no_delivered_file_is_about_stay():
-    gap = Delivery(KLINES.clear(), (Origin("3.zip", "5" * 64, days(3, 3).start, days(3, 3).end),))
+    gap = Delivery(part(days(4, 4)).frame, (Origin("3-4.zip", "5" * 64, days(3, 3).start, days(4, 4).end),))
     merged = merge_delivery(KLINES, (), gap, WHOLE)
-    assert (KLINES.height - 96, 96) == (merged.n_kept, merged.n_withdrawn)
+    assert (KLINES.height - 2 * 96, 96) == (merged.n_kept, merged.n_withdrawn)
 
 
 def test_smaller_files_together_replace_the_one_they_cover():
