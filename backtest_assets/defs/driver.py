@@ -149,7 +149,6 @@ def drive_market(session: Session, order: MarketOrder) -> Work:
     everything = [*order.required, *order.optional]
     _check_months(everything)
     _check_unmixed(session.lake, source, everything)
-    _register(session.instance, {partition["symbol"] for partition in order.required})
     work = Work(0, 0, ())
     for dataset in Dataset:
         if dataset in order.datasets:
@@ -271,6 +270,7 @@ def _reaches(span: _Span | None, partition: Partition) -> bool:
 
 
 def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
+    """Make symbols partitions of Dagster's, which nobody takes back: only those that are to be made."""
     known = set(instance.get_dynamic_partitions(str(SYMBOLS.name)))
     missing = sorted(set(symbols) - known)
     if missing:
@@ -301,6 +301,7 @@ def _materialize_months(
     session: Session, table: str, partitions: Sequence[Partition], config: Mapping[str, str | bool]
 ) -> Work:
     refusals: list[str] = []
+    _register(session.instance, {partition["symbol"] for partition in partitions})
     if partitions:
         session.observer.expect(table, len(partitions))
     ops = {table: {"config": dict(config)}} if config else {}

@@ -149,6 +149,13 @@ def test_positioning_is_refused_where_none_of_its_alternatives_may_be_read(world
     assert world.lake.current("positioning_um", FIRST) is None
 
 
+def test_a_symbol_that_the_source_does_not_know_becomes_no_partition(world: World):
+    nobody = Partition.of_month("NOPEUSDT", "2024-01")
+    (text, *_) = drive_market(world.session, MarketOrder(source=world.spec, required=[nobody])).refusals
+    assert "NOPEUSDT" in text
+    assert [] == list(world.session.instance.get_dynamic_partitions("symbol"))
+
+
 def test_a_red_partition_keeps_its_rows_and_verdicts_in_quarantine(world: World):
     write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
     world.ingest()
