@@ -168,7 +168,8 @@ GATES_COVERAGE: Final = (
     ),
     limit_gate(
         "all_ingested",
-        "Raw tables of this month that were never ingested; a remark, because a run may do without some. Not ingested:",
+        "Raw tables of which nothing is published for this month: never ingested, or refused, as their own checks then say; a "
+        "remark, because a run may do without some. Not there:",
         _never_ingested,
         limit=0,
         unit="tables",

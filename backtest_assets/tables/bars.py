@@ -129,7 +129,7 @@ COVERAGE = Table(
             "state",
             pl.String(),
             "text",
-            "present; outage: the source's file is there, the instant is not; source_missing: no file; not_listed; not_yet; not_ingested.",
+            "present; outage: the source's file is there, the instant is not; source_missing: no file; not_listed; not_yet; not_ingested: nothing published, never asked for or refused.",
         ),
         Column(
             "origin", pl.String(), "text", "File or request that covers the stretch; null if none does.", nullable=True

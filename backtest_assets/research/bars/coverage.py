@@ -65,7 +65,7 @@ def cover(
     """Account for every instant that a dataset must have in a month (`instants_of`), in stretches of one state and origin.
 
     The first of these that is true is an instant's state:
-    `not_ingested`: the dataset never was, the whole month is one stretch;
+    `not_ingested`: nothing of the dataset is published, never asked for or refused; the whole month is one stretch;
     `not_listed`: it is not wholly within the listing;
     `not_yet`: it is over after `as_of`, or the month is open and nothing newer has arrived;
     `present`: its row is there, or it is a day of liquidations that a file covers: a quiet day is known;
