@@ -47,6 +47,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "market_context": context.GATES_MARKET_CONTEXT,
         "event_candidates": events.GATES_EVENT_CANDIDATES,
         "event_families": events.GATES_EVENT_FAMILIES,
+        "event_registry": (),
         "event_controls": events.GATES_EVENT_CONTROLS,
         "event_outcomes": outcomes.GATES_EVENT_OUTCOMES,
         "hypotheses": hypotheses.GATES_HYPOTHESES,

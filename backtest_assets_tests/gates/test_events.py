@@ -16,10 +16,10 @@ from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
 
-EVENTS = honest("event_candidates", market().events)
-CONTROLS = with_inputs(honest("event_controls", market().controls), event_candidates=market().events)
-FUNNEL = honest("event_families", summarise_families(market().events, market().features, run=market().run))
-ACCEPTED = (pl.col("status") == "accepted") & (pl.col("variant") == "centre")
+EVENTS = honest("event_candidates", market().candidates)
+CONTROLS = honest("event_controls", market().controls)
+FUNNEL = honest("event_families", summarise_families(market().candidates, market().features, run=market().run))
+CENTRE = pl.col("variant") == "centre"
 
 
 def events(**columns: pl.Expr):
@@ -48,10 +48,10 @@ def test_no_gate_of_controls_is_green_when_nothing_can_be_measured(gate, case):
     assert not answer(gate, hopeless(CONTROLS)[case]).verdict.passed
 
 
-def test_no_controls_are_legal_only_where_no_event_was_accepted():
+def test_no_controls_are_legal_only_where_there_is_no_event():
     none = with_inputs(
         replace(CONTROLS, frame=CONTROLS.frame.clear()),
-        event_candidates=EVENTS.frame.with_columns(status=pl.lit("cooldown")),
+        event_registry=market().events.clear(),
     )
     assert set() == red(GATES_EVENT_CONTROLS, none)
 
@@ -125,7 +125,7 @@ def test_no_tampered_candidate_of_any_family_passes_for_true(family, lie):
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
     verdict = answer(GATES_EVENT_CANDIDATES[-1], EVENTS)
     assert (10, False) == (verdict.verdict.observed, verdict.blocks)
-    counts = EVENTS.frame.filter(ACCEPTED).group_by("event_type").len()
+    counts = EVENTS.frame.filter(CENTRE, pl.col("status") == "accepted").group_by("event_type").len()
     shocks = counts.filter(pl.col("event_type") == "vol_shock_relaxation")["len"][0]
     assert shocks < FEW_EVENTS
     assert f"vol_shock_relaxation has {shocks}" in verdict.verdict.detail
@@ -151,8 +151,8 @@ def test_each_falsehood_about_controls_is_found_by_its_gate(columns, gate):
 def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_one_of_its_own_is_found():
     (outside,) = (gate for gate in GATES_EVENT_CONTROLS if gate.name == "outside_events")
     event = CONTROLS.frame.row(0, named=True)
-    known = CONTROLS.inputs["event_candidates"].filter(
-        ACCEPTED, pl.col("symbol") == event["symbol"], pl.col("known_at") <= event["event_known_at"]
+    known = CONTROLS.inputs["event_registry"].filter(
+        CENTRE, pl.col("symbol") == event["symbol"], pl.col("known_at") <= event["event_known_at"]
     )
     other = known.filter(pl.col("event_type") != event["event_type"], pl.col("exit_at") < event["event_known_at"])
     own = known.filter(pl.col("event_type") == event["event_type"])
@@ -169,11 +169,11 @@ def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_on
 
 
 def test_events_without_control_are_a_remark_with_their_share():
-    accepted = market().events.filter(ACCEPTED)
-    alone = accepted.height - CONTROLS.frame["event_id"].n_unique()
+    centre = market().events.filter(CENTRE)
+    alone = centre.height - CONTROLS.frame["event_id"].n_unique()
     found = answer(GATES_EVENT_CONTROLS[-1], CONTROLS)
-    assert (alone / accepted.height, False) == (found.verdict.observed, found.blocks)
-    served = with_inputs(CONTROLS, event_candidates=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
+    assert (alone / centre.height, False) == (found.verdict.observed, found.blocks)
+    served = with_inputs(CONTROLS, event_registry=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
     assert answer(GATES_EVENT_CONTROLS[-1], served).verdict.passed
 
 

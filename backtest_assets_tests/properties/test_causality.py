@@ -172,6 +172,7 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "view": lambda s: MarketView(s.market.bars, s.seen(s.market.features), s.market.funding),
     "universe": lambda s: s.seen(s.market.universe),
     "context": lambda s: s.seen(s.market.context),
+    "candidates": lambda s: s.seen(s.market.candidates),
     "events": lambda s: s.seen(s.market.events),
     "controls": lambda s: s.seen(s.market.controls),
     "blueprints": lambda s: blueprints_of(s.market),
@@ -264,6 +265,7 @@ def test_every_frame_the_law_is_tested_on_has_rows_at_every_cut():
             "funding": market.funding,
             "positioning": market.positioning,
             "context": market.context,
+            "candidates": market.candidates,
             "events": market.events,
             "controls": market.controls,
         }

@@ -1,4 +1,4 @@
-"""Event candidates and their matched controls."""
+"""Event candidates, the events among them and their matched controls."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
@@ -30,8 +31,15 @@ def event_families(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     yield from desk.publish(summarise_families(desk["event_candidates"], desk["features"], run=desk.run))
 
 
+@table_asset("event_registry")
+def event_registry(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """The events, sparse."""
+    desk = Desk(context, lake, "event_registry")
+    yield from desk.publish(register_events(desk["event_candidates"]))
+
+
 @table_asset("event_controls")
 def event_controls(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Matched controls from the past."""
     desk = Desk(context, lake, "event_controls")
-    yield from desk.publish(match_controls(desk["bars_um"], desk["features"], desk["event_candidates"], run=desk.run))
+    yield from desk.publish(match_controls(desk["bars_um"], desk["features"], desk["event_registry"], run=desk.run))

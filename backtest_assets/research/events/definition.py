@@ -36,6 +36,10 @@ class Status(StrEnum):
     NOT_IN_UNIVERSE = "not_in_universe"
 
 
+IS_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
+"""What makes a candidate an event."""
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """Parameters of a family; a subclass adds its own and its defaults.

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Status
+from backtest_assets.research.events.definition import IS_ACCEPTED, Candidates
 from backtest_assets.research.events.shock import Shock
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -52,7 +52,7 @@ def detect(view: MarketView, *, params: Aftershock) -> pl.DataFrame:
 
 def _of_symbol(grid: SymbolGrid, params: Aftershock) -> Candidates:
     shocks = params.shocks(grid)
-    is_parent = (shocks.frame(grid)["status"] == Status.ACCEPTED.value).to_numpy() & (shocks.exit_row < NEVER)
+    is_parent = shocks.frame(grid).select(IS_ACCEPTED).to_series().to_numpy() & (shocks.exit_row < NEVER)
     is_parent[is_parent] = grid.is_real[shocks.exit_row[is_parent]]
     end, threshold = shocks.exit_row[is_parent], shocks.threshold[is_parent]
     ratio = grid.values("rv_ratio_288")
