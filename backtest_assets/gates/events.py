@@ -4,12 +4,12 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.spacing import too_soon
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.definition import (
     IS_ACCEPTED,
@@ -27,7 +27,6 @@ FEW_EVENTS: Final = 50
 """Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
 _KEY: Final = ("variant", "event_type", "symbol", "event_id")
 _CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
-_FAMILY_OF: Final = ("variant", "event_type", "symbol")
 
 
 def _outside_data(evidence: Evidence) -> pl.DataFrame:
@@ -92,13 +91,7 @@ def _miscounted(evidence: Evidence) -> pl.DataFrame:
 
 
 def _crowded(evidence: Evidence) -> pl.DataFrame:
-    rows = evidence.frame.filter(IS_ACCEPTED.fill_null(value=True)).sort("known_at")
-    previous_known = pl.col("known_at").shift(1).over(_FAMILY_OF)
-    previous_exit = pl.col("exit_at").shift(1).over(_FAMILY_OF)
-    rests = pl.col("event_type").is_in([EventType.VOL_SHOCK_RELAXATION.value, EventType.LIQUIDITY_VACUUM.value])
-    rest = pl.when(rests).then(12 * BAR).otherwise(0 * BAR)
-    spaced = previous_known.is_null() | (pl.col("known_at") >= previous_exit + rest)
-    return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
+    return too_soon(evidence.frame.filter(IS_ACCEPTED.fill_null(value=True)))
 
 
 def _outside_universe(evidence: Evidence) -> pl.DataFrame:
