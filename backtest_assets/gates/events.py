@@ -87,7 +87,7 @@ def _miscounted(evidence: Evidence) -> pl.DataFrame:
     of_family = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
     mine = evidence.frame.filter(_CENTRE & of_family).select("symbol", "onset_at")
     unlabelled = evidence.frame.filter(_CENTRE.is_null() | of_family.is_null()).select("symbol", "onset_at")
-    return pl.concat([differing(mine, again, ("symbol", "onset_at")), unlabelled])
+    return pl.concat([differing(mine, again, ("symbol", "onset_at")), unlabelled], how="diagonal")
 
 
 def _crowded(evidence: Evidence) -> pl.DataFrame:
@@ -129,7 +129,7 @@ def _changed_past(evidence: Evidence) -> pl.DataFrame:
         again = drop_ineligible(detected, evidence.inputs["universe"].filter(known <= cut))
         ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
         mine = evidence.frame.filter((known <= cut) | known.is_null()).with_columns(ended)
-        found.append(differing(mine, again, _KEY))
+        found.append(differing(mine, again, _KEY).with_columns(cut=pl.lit(cut)))
     return pl.concat(found)
 
 

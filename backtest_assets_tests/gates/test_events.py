@@ -6,6 +6,7 @@ import pytest
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
+from backtest_assets.gates.ask import cuts
 from backtest_assets.gates.events import (
     FEW_EVENTS,
     GATES_EVENT_CANDIDATES,
@@ -14,7 +15,7 @@ from backtest_assets.gates.events import (
 )
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
-from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
+from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict, with_inputs
 
 EVENTS = honest("event_candidates", market().candidates)
 CONTROLS = honest("event_controls", market().controls)
@@ -76,6 +77,37 @@ def test_no_controls_are_legal_only_where_there_is_no_event():
 )
 def test_each_falsehood_about_events_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_EVENT_CANDIDATES, events(**columns))
+
+
+def test_a_red_check_shows_the_event_the_column_and_both_values():
+    row = EVENTS.frame.row(7, named=True)
+    hit = pl.col("event_id") == row["event_id"]
+    wrong = events(threshold=pl.when(hit).then(pl.col("threshold") * 2).otherwise("threshold"))
+    (example,) = verdict(GATES_EVENT_CANDIDATES, wrong, "prefix_invariant").examples[:1]
+    name, stored, _, again = str(example["differs"]).split()
+    assert ("threshold", 2 * row["threshold"], row["threshold"]) == (name, float(stored), float(again))
+    shown = ("variant", "event_type", "symbol", "event_id")
+    assert [row[name] for name in shown] == [example[name] for name in shown]
+    assert example["cut"] in {cut.isoformat() for cut in cuts(market().bars["known_at"])}
+    (trigger,) = verdict(GATES_EVENT_CANDIDATES, wrong, "triggers_true").examples
+    assert (row["event_id"], row["symbol"], 2 * row["threshold"]) == (
+        trigger["event_id"],
+        trigger["symbol"],
+        trigger["threshold"],
+    )
+
+
+def test_a_red_check_says_whether_a_candidate_is_stored_only_or_made_again_only():
+    row = EVENTS.frame.filter(CENTRE, pl.col("event_type") == "vol_shock_relaxation").row(0, named=True)
+    lost = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("event_id") != row["event_id"]))
+    renamed = events(event_id=pl.col("event_id").replace(row["event_id"], "stranger"))
+    for gate in ("shocks_recounted", "prefix_invariant"):
+        (example, *_) = verdict(GATES_EVENT_CANDIDATES, lost, gate).examples
+        assert ("only when made again", row["symbol"]) == (example["differs"], example["symbol"])
+    told = verdict(GATES_EVENT_CANDIDATES, renamed, "prefix_invariant").examples
+    assert {("stranger", "only stored"), (row["event_id"], "only when made again")} == {
+        (example["event_id"], example["differs"]) for example in told
+    }
 
 
 def test_a_candidate_that_was_left_out_is_missed():

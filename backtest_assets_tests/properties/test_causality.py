@@ -33,7 +33,7 @@ SCORING_ROOMS = {"walkforward", "promotions", "report"}
 FUTURE_ROOMS = {"outcomes", "hypotheses"}
 """The future's own room, and the room that learns from it on train windows."""
 
-LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel"}
+LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel", "events.told"}
 """They say what the archive holds at `as_of`, or sum up a whole run: not what a market was; no causal room reads them."""
 
 N_CUTS = 8
