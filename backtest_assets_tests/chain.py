@@ -11,6 +11,7 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.bars.clean import clean_klines
 from backtest_assets.research.blueprints.compile import compile_blueprints
 from backtest_assets.research.context.build import build_context
+from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.view import MarketView
@@ -79,7 +80,8 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
     )
     frames["market_context"] = build_context(frames["features"])
     bars, funding = frames["bars_um"], frames["settlements_um"]
-    frames["event_candidates"] = events = detect_events(MarketView(bars, frames["features"], funding), run=run)
+    frames["event_candidates"] = detect_events(MarketView(bars, frames["features"], funding), run=run)
+    frames["event_registry"] = events = register_events(frames["event_candidates"])
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
     frames["hypotheses"] = score_hypotheses(frames["event_outcomes"], events, frames["market_context"], bars, run=run)

@@ -100,9 +100,23 @@ class Desk:
         """Return the content digest of a research input."""
         return self._admitted[table][0].publication.digest
 
-    def publish(self, frame: pl.DataFrame, *, attachments: Mapping[str, bytes] | None = None) -> Iterator[AssetEvent]:
-        """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates."""
-        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings)
+    def publish(
+        self,
+        frame: pl.DataFrame,
+        *,
+        attachments: Mapping[str, bytes] | None = None,
+        shown: Mapping[str, pl.DataFrame] | None = None,
+    ) -> Iterator[AssetEvent]:
+        """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates.
+
+        Args:
+            frame: the rows.
+            attachments: files published with them, by name.
+            shown: small tables that the UI shows with the materialisation, by name.
+        """
+        made = Made(
+            frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings, shown=shown or {}
+        )
         yield from publish(
             self._context,
             self._lake,

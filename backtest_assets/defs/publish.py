@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import dagster as dg
 import polars as pl
@@ -34,6 +34,9 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.contract import Table
 
+MAX_SHOWN: Final = 200
+"""Rows of a table in a materialisation's metadata: every event of the log is read whole, and lists are for SQL."""
+
 AssetEvent: TypeAlias = dg.MaterializeResult[Any] | dg.AssetMaterialization | AssetCheckEvaluation | dg.AssetCheckResult
 
 
@@ -50,6 +53,7 @@ class Made:
         notes: facts kept in the manifest, for example the source's identity.
         listing: when the instrument traded, where the source knows.
         listings: the same by symbol, for a table of many symbols.
+        shown: small tables that the UI shows with the materialisation, by name.
     """
 
     frame: pl.DataFrame
@@ -60,6 +64,7 @@ class Made:
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
     listing: Listing | None = None
     listings: Mapping[str, Listing] = field(default_factory=dict[str, Listing])
+    shown: Mapping[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class _Settled:
     quarantined: str | None = None
     attempt: Mapping[str, str] = field(default_factory=dict[str, str])
     error: str = ""
+    shown: Mapping[str, pl.DataFrame] = field(default_factory=dict[str, pl.DataFrame])
 
     @property
     def is_green(self) -> bool:
@@ -185,7 +191,7 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
         )
     except BacktestAssetsError as error:  # full disk, lost race: what is published, and judged, stays as it is
         return _Settled(partition, (), None, error=str(error))
-    return _Settled(partition, answers, publication)
+    return _Settled(partition, answers, publication, shown=product.shown)
 
 
 def _unmade(step: _Step, partition: Partition, error: BacktestAssetsError) -> _Settled:
@@ -218,24 +224,25 @@ def _materializations(
     step: _Step, settled: Sequence[_Settled], *, all_green: bool
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:
     common = {"data_root": str(step.lake.settings.data_root), "n_partitions": len(settled)}
-    greens = [(one.partition.label, one.publication) for one in settled if one.publication is not None]
+    greens = [(one, one.publication) for one in settled if one.publication is not None]
     if not all_green:
-        for label, publication in greens:
+        for one, publication in greens:
             yield dg.AssetMaterialization(
                 step.table.name,
-                partition=label,
-                metadata=common | _facts(publication),
+                partition=one.partition.label,
+                metadata=common | _facts(publication) | _tables(one.shown),
                 tags={DATA_VERSION_TAG: publication.digest},
             )
         return
     if not step.is_range:
+        one, publication = greens[0]
         yield dg.MaterializeResult(
             asset_key=step.table.name,
-            metadata=common | _facts(greens[0][1]),
-            data_version=dg.DataVersion(greens[0][1].digest),
+            metadata=common | _facts(publication) | _tables(one.shown),
+            data_version=dg.DataVersion(publication.digest),
         )
         return
-    _tell(step, {label: _facts(publication) for label, publication in greens})
+    _tell(step, {one.partition.label: _facts(publication) | _tables(one.shown) for one, publication in greens})
     yield dg.MaterializeResult(asset_key=step.table.name, metadata=common)
 
 
@@ -261,6 +268,21 @@ def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
         "publication": publication.publication_id,
         "inputs": dg.MetadataValue.json(consumed),
     }
+
+
+def _tables(shown: Mapping[str, pl.DataFrame]) -> dict[str, dg.MetadataValue]:
+    """Return small tables as the UI shows them; what is too long for an event says how many rows it leaves out."""
+    told: dict[str, dg.MetadataValue] = {}
+    for name, frame in shown.items():
+        schema = dg.TableSchema([dg.TableColumn(column, str(dtype)) for column, dtype in frame.schema.items()])
+        told[name] = dg.MetadataValue.table(_records(frame.head(MAX_SHOWN).iter_rows(named=True)), schema=schema)
+        if frame.height > MAX_SHOWN:
+            told[f"{name}_left_out"] = dg.MetadataValue.int(frame.height - MAX_SHOWN)
+    return told
+
+
+def _records(rows: Iterable[Mapping[str, object]]) -> list[dg.TableRecord]:
+    return [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows]
 
 
 def _short(notes: Mapping[str, str]) -> Mapping[str, str]:
@@ -314,8 +336,7 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         "unit": dg.MetadataValue.text(verdict.unit),
     }
     if verdict.examples:
-        records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in verdict.examples]
-        facts["examples"] = dg.MetadataValue.table(records)
+        facts["examples"] = dg.MetadataValue.table(_records(verdict.examples))
     if one.publication is not None:
         facts["digest"] = dg.MetadataValue.text(one.publication.digest)
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
@@ -332,6 +353,8 @@ def _number(value: float) -> dg.MetadataValue:
 def _plain(value: object) -> str | float | int | bool | None:
     if isinstance(value, float) and value != value:  # noqa: PLR0124  # NaN is not valid JSON
         return "NaN"
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value if isinstance(value, (str, float, int, bool)) or value is None else str(value)
 
 

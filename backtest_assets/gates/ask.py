@@ -157,12 +157,41 @@ def cuts(known_at: pl.Series) -> Iterator[datetime]:
 
 
 def differing(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Return the keys of rows that are in one frame only, or differ in a value beyond rounding."""
+    """Return the keys of rows that are in one frame only, or differ in a value beyond rounding, and how they do.
+
+    Args:
+        left: the stored rows.
+        right: the rows made again.
+        key: names a row.
+
+    Returns:
+        The key and `differs`: each column with its stored value and the one made again, or which frame has the row.
+    """
     both = left.with_columns(_left=pl.lit(value=True)).join(
         right.with_columns(_right=pl.lit(value=True)), on=list(key), how="full", coalesce=True, nulls_equal=True
     )
-    same = [_same(name, left.schema[name]) for name in left.columns if name not in key]
-    return broken(both, pl.all_horizontal(pl.col("_left"), pl.col("_right"), *same)).select(key)
+    same = {name: _same(name, left.schema[name]) for name in left.columns if name not in key}
+    wrong = broken(both, pl.all_horizontal(pl.col("_left"), pl.col("_right"), *same.values()))
+    told = [pl.when(~holds.fill_null(value=False)).then(changed(name, f"{name}_right")) for name, holds in same.items()]
+    differs = (
+        pl.when(pl.col("_left").is_null())
+        .then(pl.lit("only when made again"))
+        .when(pl.col("_right").is_null())
+        .then(pl.lit("only stored"))
+        .otherwise(pl.concat_str(told, separator=", ", ignore_nulls=True) if told else pl.lit("null key"))
+    )
+    return wrong.select(*key, differs=differs)
+
+
+def changed(stored: str, again: str) -> pl.Expr:
+    """Return the text that tells of a column its stored value and the one made again.
+
+    Args:
+        stored: the column.
+        again: the column that holds what it was made to again.
+    """
+    values = (pl.col(name).cast(pl.String).fill_null("null") for name in (stored, again))
+    return pl.format(f"{stored} {{}} -> {{}}", *values)
 
 
 def _same(name: str, dtype: pl.DataType) -> pl.Expr:

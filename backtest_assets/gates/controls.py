@@ -19,7 +19,6 @@ from backtest_assets.research.events.controls import (
     LOOKBACK_DAYS,
     MAX_USES,
 )
-from backtest_assets.research.events.definition import Status
 from backtest_assets.tables.events import EVENT_CONTROLS
 
 BALANCE_LIMIT: Final = 0.25
@@ -29,24 +28,21 @@ onset is what some families select on, and no control could match it."""
 BALANCE_LEAST: Final = 30
 """Matched events below which a family's balance is judged together with all others [events]."""
 COVERAGE_LIMIT: Final = 0.25
-"""Share of accepted events without any control that deserves a remark [fraction]: the first months of a run have little
+"""Share of events without any control that deserves a remark [fraction]: the first months of a run have little
 past to match from."""
 
-_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
 _FOREVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
 
 
 def nothing_to_match(evidence: Evidence) -> bool:
-    """Say whether no event was accepted, so that a table made from events is rightly empty."""
-    return evidence.inputs["event_candidates"].filter(_ACCEPTED & _CENTRE).is_empty()
+    """Say whether there is no event, so that a table made from events is rightly empty."""
+    return evidence.inputs["event_registry"].filter(_CENTRE).is_empty()
 
 
 def _not_of_the_past(evidence: Evidence) -> pl.DataFrame:
     rows = evidence.frame.join(
-        evidence.inputs["event_candidates"]
-        .filter(_ACCEPTED & _CENTRE)
-        .select("event_id", "symbol", truly_known_at="known_at"),
+        evidence.inputs["event_registry"].filter(_CENTRE).select("event_id", "symbol", truly_known_at="known_at"),
         on=["event_id", "symbol"],
         how="left",
     )
@@ -62,15 +58,13 @@ def _not_of_the_past(evidence: Evidence) -> pl.DataFrame:
 
 
 def _inside_events(evidence: Evidence) -> pl.DataFrame:
-    found = [
-        _within_windows(rows, evidence.inputs["event_candidates"]) for rows in evidence.frame.partition_by("symbol")
-    ]
-    return pl.concat(found)
+    events = evidence.inputs["event_registry"]
+    return pl.concat([_within_windows(rows, events) for rows in evidence.frame.partition_by("symbol")])
 
 
 def _within_windows(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     windows = (
-        events.filter(_ACCEPTED & _CENTRE)
+        events.filter(_CENTRE)
         .join(rows.head(1), on="symbol", how="semi")
         .select(
             family="event_type",
@@ -116,24 +110,23 @@ def _standardised_difference(rows: pl.DataFrame) -> float:
 
 
 def _uncovered(evidence: Evidence) -> tuple[float, str]:
-    accepted = evidence.inputs["event_candidates"].filter(_ACCEPTED & _CENTRE)
-    alone = accepted.join(evidence.frame, on="event_id", how="anti")
-    return alone.height / accepted.height if accepted.height else float(
-        "nan"
-    ), f"{alone.height} of {accepted.height} have none"
+    events = evidence.inputs["event_registry"].filter(_CENTRE)
+    alone = events.join(evidence.frame, on="event_id", how="anti")
+    share = alone.height / events.height if events.height else float("nan")
+    return share, f"{alone.height} of {events.height} have none"
 
 
 GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     rows_gate(
         "of_the_past",
-        f"A control lies before its accepted event, at most {LOOKBACK_DAYS} days, at the same hour.",
+        f"A control lies before its event, at most {LOOKBACK_DAYS} days, at the same hour.",
         _not_of_the_past,
         fix="events changed after matching: rebuild event_controls",
         may_be_empty=nothing_to_match,
     ),
     rows_gate(
         "outside_events",
-        "A control lies outside the window of every accepted event known when it was matched: from its onset to its exit and "
+        "A control lies outside the window of every event known when it was matched: from its onset to its exit and "
         f"{EMBARGO_BARS} bars, and {BARS_BEFORE} bars before to {BARS_AFTER} after one of its own family was known.",
         _inside_events,
         fix="events changed after matching: rebuild event_controls",
@@ -157,7 +150,7 @@ GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     ),
     limit_gate(
         "without_control",
-        "Few accepted events have no control.",
+        "Few events have no control.",
         _uncovered,
         limit=COVERAGE_LIMIT,
         unit="fraction",

@@ -4,14 +4,20 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.spacing import too_soon
 from backtest_assets.gates.triggers import untrue_triggers
-from backtest_assets.research.events.definition import LEAST_QUALITY, THRESHOLD_BARS, THRESHOLD_LEAST, Status
+from backtest_assets.research.events.definition import (
+    IS_ACCEPTED,
+    LEAST_QUALITY,
+    THRESHOLD_BARS,
+    THRESHOLD_LEAST,
+    Status,
+)
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
 from backtest_assets.research.events.registry import FAMILIES
@@ -20,9 +26,7 @@ from backtest_assets.research.events.view import MarketView
 FEW_EVENTS: Final = 50
 """Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
 _KEY: Final = ("variant", "event_type", "symbol", "event_id")
-_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
 _CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
-_FAMILY_OF: Final = ("variant", "event_type", "symbol")
 
 
 def _outside_data(evidence: Evidence) -> pl.DataFrame:
@@ -30,7 +34,7 @@ def _outside_data(evidence: Evidence) -> pl.DataFrame:
     span = (
         evidence.inputs["bars_um"].group_by("symbol").agg(first=pl.col("open_at").min(), last=pl.col("known_at").max())
     )
-    in_window = pl.col("known_at").is_between(start, end, closed="left") | ~_ACCEPTED
+    in_window = pl.col("known_at").is_between(start, end, closed="left") | ~IS_ACCEPTED
     in_data = (pl.col("onset_at") >= pl.col("first")) & (pl.col("known_at") <= pl.col("last"))
     ended = pl.col("exit_at").is_null() | pl.col("exit_at").is_between("known_at", "last")
     return broken(evidence.frame.join(span, on="symbol", how="left"), in_window & in_data & ended)
@@ -60,7 +64,7 @@ def _strange(evidence: Evidence) -> pl.DataFrame:
         & pl.col("event_type").is_in(list(evidence.settings.event_types))
         & pl.col("symbol").is_in(list(evidence.settings.symbol_list))
     )
-    good = (pl.col("quality") >= LEAST_QUALITY) | ~_ACCEPTED
+    good = (pl.col("quality") >= LEAST_QUALITY) | ~IS_ACCEPTED
     return broken(evidence.frame, finite & words & good)
 
 
@@ -83,23 +87,17 @@ def _miscounted(evidence: Evidence) -> pl.DataFrame:
     of_family = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
     mine = evidence.frame.filter(_CENTRE & of_family).select("symbol", "onset_at")
     unlabelled = evidence.frame.filter(_CENTRE.is_null() | of_family.is_null()).select("symbol", "onset_at")
-    return pl.concat([differing(mine, again, ("symbol", "onset_at")), unlabelled])
+    return pl.concat([differing(mine, again, ("symbol", "onset_at")), unlabelled], how="diagonal")
 
 
 def _crowded(evidence: Evidence) -> pl.DataFrame:
-    rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).sort("known_at")
-    previous_known = pl.col("known_at").shift(1).over(_FAMILY_OF)
-    previous_exit = pl.col("exit_at").shift(1).over(_FAMILY_OF)
-    rests = pl.col("event_type").is_in([EventType.VOL_SHOCK_RELAXATION.value, EventType.LIQUIDITY_VACUUM.value])
-    rest = pl.when(rests).then(12 * BAR).otherwise(0 * BAR)
-    spaced = previous_known.is_null() | (pl.col("known_at") >= previous_exit + rest)
-    return broken(rows, spaced & pl.col("known_at").is_not_null()).select(*_KEY, "known_at")
+    return too_soon(evidence.frame.filter(IS_ACCEPTED.fill_null(value=True)))
 
 
 def _outside_universe(evidence: Evidence) -> pl.DataFrame:
     universe = evidence.inputs["universe"].filter(pl.col("is_eligible").fill_null(value=False))
     may = {(symbol, month) for symbol, month in universe.select("symbol", "month").iter_rows()}
-    rows = evidence.frame.filter(_ACCEPTED.fill_null(value=True)).with_columns(
+    rows = evidence.frame.filter(IS_ACCEPTED.fill_null(value=True)).with_columns(
         month=pl.col("known_at").dt.strftime("%Y-%m")
     )
     is_in = [(symbol, month) in may for symbol, month in rows.select("symbol", "month").iter_rows()]
@@ -107,7 +105,7 @@ def _outside_universe(evidence: Evidence) -> pl.DataFrame:
 
 
 def _few(evidence: Evidence) -> tuple[float, str]:
-    counts = evidence.frame.filter(_ACCEPTED & _CENTRE).group_by("event_type").len()
+    counts = evidence.frame.filter(IS_ACCEPTED & _CENTRE).group_by("event_type").len()
     of_family = {
         family: int(counts.filter(pl.col("event_type") == family.value)["len"].sum())
         for family in evidence.settings.event_types
@@ -131,7 +129,7 @@ def _changed_past(evidence: Evidence) -> pl.DataFrame:
         again = drop_ineligible(detected, evidence.inputs["universe"].filter(known <= cut))
         ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
         mine = evidence.frame.filter((known <= cut) | known.is_null()).with_columns(ended)
-        found.append(differing(mine, again, _KEY))
+        found.append(differing(mine, again, _KEY).with_columns(cut=pl.lit(cut)))
     return pl.concat(found)
 
 

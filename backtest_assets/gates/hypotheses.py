@@ -88,11 +88,11 @@ def _mean_error(evidence: Evidence) -> tuple[float, str]:
     tested = [row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False]
     tested.sort(key=lambda row: _draw(row["hypothesis_id"], run))
     picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
-    attached = attach_conditions(evidence.inputs["event_candidates"], evidence.inputs["market_context"])
-    accepted = attached.filter(pl.col("status") == "accepted", pl.col("variant") == Variant.CENTRE)
+    attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
+    centre = attached.filter(pl.col("variant") == Variant.CENTRE)
     worst, culprit = 0.0, f"{len(picked)} hypotheses recomputed"
     for row in picked:
-        error = _error_of(row, accepted, evidence.inputs["event_outcomes"], run)
+        error = _error_of(row, centre, evidence.inputs["event_outcomes"], run)
         if not error <= worst:
             worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
     return worst, culprit
@@ -102,8 +102,8 @@ def _draw(hypothesis_id: str, run: ResearchRun) -> str:
     return hashlib.sha256(f"{run.digest}{hypothesis_id}".encode()).hexdigest()
 
 
-def _error_of(row: dict[str, Any], accepted: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:
-    members = accepted.filter(pl.col("event_type") == row["event_type"], Condition(row["condition"]).holds)
+def _error_of(row: dict[str, Any], events: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:
+    members = events.filter(pl.col("event_type") == row["event_type"], Condition(row["condition"]).holds)
     trades = outcomes.filter(
         pl.col("event_id").is_in(members["event_id"].to_list()),
         pl.col("variant") == Variant.CENTRE,

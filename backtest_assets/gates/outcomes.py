@@ -134,7 +134,7 @@ def _unknown_funding(evidence: Evidence) -> tuple[float, str]:
 
 
 def _requests(evidence: Evidence) -> pl.DataFrame:
-    return requests(evidence.inputs["event_candidates"], evidence.inputs["event_controls"], run=evidence.settings)
+    return requests(evidence.inputs["event_registry"], evidence.inputs["event_controls"], run=evidence.settings)
 
 
 def _nothing_asked(evidence: Evidence) -> bool:
@@ -151,7 +151,7 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
     ),
     rows_gate(
         "asked_for",
-        "Every row answers to an accepted event or its control, with its symbol, side, time and split.",
+        "Every row answers to an event or its control, with its symbol, side, time and split.",
         _unasked,
         fix="events or controls changed after measuring: rebuild event_outcomes",
         may_be_empty=_nothing_asked,

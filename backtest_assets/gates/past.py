@@ -23,21 +23,35 @@ def unlike(stored: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     Args:
         stored: rows by symbol and open_at.
         again: the same rows made once more, with some of the columns of `stored`.
+
+    Returns:
+        The key and `differs`: of the first row of each column what was stored and what came again; those rows first, the
+        others without a text.
     """
     stored = stored.select(again.columns)
     if not all(stored[name].equals(again[name], null_equal=True) for name in _KEY):
         return differing(stored, again, _KEY)
     is_unlike = np.logical_or.reduce([stored[name].is_null().to_numpy() for name in _KEY])
+    told: dict[int, list[str]] = {}
     for name in again.columns:
         if not stored[name].equals(again[name], null_equal=True):
-            is_unlike |= ~_same(stored[name], again[name])
-    return stored.select(_KEY).filter(pl.Series(is_unlike))
+            rows = ~_same(stored[name], again[name])
+            is_unlike |= rows
+            for row in np.flatnonzero(rows)[:1].tolist():
+                told.setdefault(row, []).append(f"{name} {_text(stored[name][row])} -> {_text(again[name][row])}")
+    at = np.flatnonzero(is_unlike)
+    texts = pl.DataFrame(
+        {"_row": list(told), "differs": [", ".join(parts) for parts in told.values()]},
+        schema={"_row": pl.Int64, "differs": pl.String},
+    )
+    rows = stored.select(_KEY)[at].with_columns(_row=pl.Series(at))
+    return _told_first(rows.join(texts, on="_row", how="left", maintain_order="left").drop("_row"))
 
 
 def changed_past(
     evidence: Evidence, symbols: Sequence[str], rebuild: Callable[[pl.Expr, datetime], pl.DataFrame]
 ) -> pl.DataFrame:
-    """Return the keys of rows that the data known at two earlier instants do not give.
+    """Return the keys of rows that the data known at two earlier instants do not give, and what differs, as `unlike` does.
 
     Args:
         evidence: the stored rows, with `symbol` and `known_at`.
@@ -45,7 +59,8 @@ def changed_past(
         rebuild: makes the table from what one symbol's data (the filter) were at an instant.
     """
     frame = evidence.frame
-    found: list[pl.DataFrame] = [frame.select(_KEY).filter(~pl.col("symbol").is_in(list(symbols)))]
+    strange = frame.select(_KEY).filter(~pl.col("symbol").is_in(list(symbols)))
+    found = [strange.with_columns(differs=pl.lit("its symbol has no data"))]
     for cut in cuts(frame["known_at"]):
         for symbol in symbols:
             mine = pl.col("symbol") == symbol
@@ -57,7 +72,18 @@ def changed_past(
             for name in again.columns:
                 column = past.select(*dict.fromkeys((*_KEY, name))).collect()
                 found.append(unlike(column, again.select(column.columns)))
-    return pl.concat(found).unique()
+    texts = pl.col("differs").drop_nulls().unique(maintain_order=True).str.join(", ")
+    rows = pl.concat(found).group_by(_KEY, maintain_order=True).agg(texts)
+    return _told_first(rows.with_columns(pl.when(pl.col("differs") != "").then("differs")))
+
+
+def _told_first(rows: pl.DataFrame) -> pl.DataFrame:
+    """Put the rows that show what is wrong where a verdict's examples are taken from."""
+    return rows.sort(pl.col("differs").is_null(), maintain_order=True)
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _same(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -126,7 +126,7 @@ def _missed_exits(evidence: Evidence) -> pl.DataFrame:
 
 
 def _without_trigger(evidence: Evidence) -> pl.DataFrame:
-    events = evidence.inputs["event_candidates"].filter(variant="centre", status="accepted")
+    events = evidence.inputs["event_registry"].filter(variant="centre")
     asked = events.select("event_id", "symbol", "event_type", triggered_at="known_at", event_side="side")
     rows = evidence.frame.join(asked, on=["event_id", "symbol", "triggered_at"], how="left").join(
         acts(evidence), on=["blueprint_id", "symbol"], how="left"
@@ -193,7 +193,7 @@ GATES_TRADES: Final = (
     rows_gate("fills_inside_bars", "Entries fill at the bar's open, exits inside the bar's range.", _outside_bars, fix=FIX_CODE),
     rows_gate("exits_obey_the_rule", "Every exit is where the blueprint's stop, target or time stop puts it.", _against_the_rule, fix=FIX_CODE),
     rows_gate("no_exit_missed", "No bar before the exit touched stop or target, or was due.", _missed_exits, fix=FIX_CODE),
-    rows_gate("triggered_by_an_event", "Every trade has its accepted event, side and delay.", _without_trigger, fix=FIX_INPUTS),
+    rows_gate("triggered_by_an_event", "Every trade has its event, side and delay.", _without_trigger, fix=FIX_INPUTS),
     rows_gate("one_position_at_a_time", "A blueprint holds one position per symbol and keeps its cooldown.", _overlapping, fix=FIX_CODE),
     rows_gate("caps_hold_at_entries", "Exposure keeps the symbol and the gross cap at every fill.", _over_caps_at_entry, fix=FIX_CODE),
     rows_gate("splits_labelled", "A trade's split is that of its trigger by the run's one plan.", _mislabelled, fix=FIX_INPUTS),
@@ -207,4 +207,4 @@ GATES_TRADES: Final = (
         severity=Severity.WARN,
     ),
 )  # fmt: skip  # one gate, one line where it fits
-"""Inputs: simulation_ledger, bars_um, event_candidates, blueprints."""
+"""Inputs: simulation_ledger, bars_um, event_registry, blueprints."""

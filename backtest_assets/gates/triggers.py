@@ -43,7 +43,9 @@ def untrue_triggers(evidence: Evidence) -> pl.DataFrame:
     holds = pl.any_horizontal(
         (pl.col("event_type") == family.value) & truth.fill_null(value=False) for family, truth in _truths().items()
     )
-    return broken(joined, holds).select(*_KEY, "event_type", "onset_at", "side", "severity", "threshold")
+    return broken(joined, holds).select(
+        *_KEY, "event_type", "symbol", "onset_at", "known_at", "side", "severity", "threshold"
+    )
 
 
 def _at_onset(evidence: Evidence) -> pl.DataFrame:

@@ -1,51 +1,62 @@
-"""Events and their matched controls; what happened next stays out (see outcomes)."""
+"""Candidates, the events among them and their matched controls; what happened next stays out (see outcomes)."""
+
+from typing import Final
 
 import polars as pl
 
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import INSTANT, Column, Rule, Table
 
+_KEY: Final = ("variant", "known_at", "symbol", "event_type", "event_id")
+_EVENT: Final = (
+    Column(
+        "variant",
+        pl.String(),
+        "text",
+        "centre, or the exceedance rate 10 % lower or higher (rate_minus, rate_plus).",
+    ),
+    Column("event_id", pl.String(), "text", "Content id: type, definition, parameters, symbol, onset."),
+    Column("event_type", pl.String(), "text", "Event family."),
+    Column("symbol", pl.String(), "text", "Instrument."),
+    Column(
+        "onset_at",
+        INSTANT,
+        "UTC",
+        "Open time of the bar on which the event set in; for funding the extreme settlement.",
+    ),
+    Column("known_at", INSTANT, "UTC", "When its last ingredient is known.", sample=(1, 1)),
+    Column(
+        "exit_at",
+        INSTANT,
+        "UTC",
+        "When the event was known to be over; null if not yet.",
+        nullable=True,
+        sample=(2, 2),
+    ),
+    Column("side", pl.Int8(), "sign", "+1, -1, or 0 for a family without a side.", sample=(-1, 1)),
+    Column(
+        "severity",
+        pl.Float64(),
+        "1",
+        "How far beyond the trigger: value over threshold; for a breakout, log distance beyond the range over rv_96.",
+    ),
+    Column("threshold", pl.Float64(), "trigger's unit", "Trailing threshold in force at the onset."),
+    Column("definition_version", pl.String(), "text", "Version of the family's definition."),
+    Column("parameter_digest", pl.String(), "sha256", "Digest of the parameters used."),
+    Column("quality", pl.Float64(), "fraction", "Share of real bars in the 30 days before it is known."),
+)
+_EVENT_RULES: Final = (
+    Rule("known_after_onset", pl.col("known_at") > pl.col("onset_at")),
+    Rule("side_is_sign", pl.col("side").is_in([-1, 0, 1])),
+)
+
 EVENT_CANDIDATES = Table(
     "event_candidates",
     Stage.EVENTS,
     "research",
-    ("variant", "known_at", "symbol", "event_type", "event_id"),
+    _KEY,
     (
-        Column(
-            "variant",
-            pl.String(),
-            "text",
-            "centre, or the exceedance rate 10 % lower or higher (rate_minus, rate_plus).",
-        ),
-        Column("event_id", pl.String(), "text", "Content id: type, definition, parameters, symbol, onset."),
-        Column("event_type", pl.String(), "text", "Event family."),
-        Column("symbol", pl.String(), "text", "Instrument."),
-        Column(
-            "onset_at",
-            INSTANT,
-            "UTC",
-            "Open time of the bar on which the event set in; for funding the extreme settlement.",
-        ),
-        Column("known_at", INSTANT, "UTC", "When its last ingredient is known.", sample=(1, 1)),
-        Column(
-            "exit_at",
-            INSTANT,
-            "UTC",
-            "When the event was known to be over; null if not yet.",
-            nullable=True,
-            sample=(2, 2),
-        ),
-        Column("side", pl.Int8(), "sign", "+1, -1, or 0 for a family without a side.", sample=(-1, 1)),
-        Column(
-            "severity",
-            pl.Float64(),
-            "1",
-            "How far beyond the trigger: value over threshold; for a breakout, log distance beyond the range over rv_96.",
-        ),
-        Column("threshold", pl.Float64(), "trigger's unit", "Trailing threshold in force at the onset."),
-        Column("definition_version", pl.String(), "text", "Version of the family's definition."),
-        Column("parameter_digest", pl.String(), "sha256", "Digest of the parameters used."),
-        Column("quality", pl.Float64(), "fraction", "Share of real bars in the 30 days before it is known."),
+        *_EVENT,
         Column(
             "status",
             pl.String(),
@@ -54,10 +65,16 @@ EVENT_CANDIDATES = Table(
         ),
     ),
     "Every detected event candidate with its fate.",
-    (
-        Rule("known_after_onset", pl.col("known_at") > pl.col("onset_at")),
-        Rule("side_is_sign", pl.col("side").is_in([-1, 0, 1])),
-    ),
+    _EVENT_RULES,
+)
+EVENT_REGISTRY = Table(
+    "event_registry",
+    Stage.EVENTS,
+    "research",
+    _KEY,
+    _EVENT,
+    "The events: every accepted candidate of every variant, and nothing else.",
+    _EVENT_RULES,
 )
 EVENT_CONTROLS = Table(
     "event_controls",
@@ -110,4 +127,4 @@ EVENT_FAMILIES = Table(
         Rule("only_run_has_events", (pl.col("status") != "NOT_RUN") | (pl.col("n_accepted") == 0)),
     ),
 )
-TABLES = (EVENT_CANDIDATES, EVENT_FAMILIES, EVENT_CONTROLS)
+TABLES = (EVENT_CANDIDATES, EVENT_FAMILIES, EVENT_REGISTRY, EVENT_CONTROLS)

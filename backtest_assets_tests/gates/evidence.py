@@ -33,7 +33,8 @@ def honest(name: str, frame: pl.DataFrame) -> Evidence:
     inputs = {
         "bars_um": made.bars, "bars_spot": made.spot_bars, "settlements_um": made.funding, "positioning_um": made.positioning,
         "universe": made.universe, "features": made.features,
-        "market_context": made.context, "event_candidates": made.events, "event_controls": made.controls,
+        "market_context": made.context, "event_candidates": made.candidates,
+        "event_registry": made.events, "event_controls": made.controls,
     }  # fmt: skip
     as_of = made.run.window[1]
     return Evidence(table_named(name), Partition.of_run("random"), frame, as_of, made.run, inputs)

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.gates.context import GATES_MARKET_CONTEXT
-from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red
+from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict
 
 EVIDENCE = honest("market_context", market().context)
 MIDDLE = market().run.window[0] + timedelta(days=30)
@@ -46,6 +46,13 @@ def test_a_regime_that_saw_the_future_is_found():
     assert {"prefix_invariant"} == red(
         GATES_MARKET_CONTEXT, changed(bull_bear=pl.col("bull_bear").shift(-1).over("symbol").fill_null("bull"))
     )
+
+
+def test_a_red_check_names_the_regime_and_both_words():
+    strange = changed(session=pl.when(pl.col("open_at") == MIDDLE).then(pl.lit("lunch")).otherwise("session"))
+    (honest_word,) = EVIDENCE.frame.filter(pl.col("open_at") == MIDDLE)["session"].unique()
+    (example, _) = verdict(GATES_MARKET_CONTEXT, strange, "prefix_invariant").examples
+    assert (MIDDLE.isoformat(), f"session lunch -> {honest_word}") == (example["open_at"], example["differs"])
 
 
 def test_an_optional_regime_that_is_unknown_throughout_is_a_remark_only():

@@ -6,6 +6,7 @@ import pytest
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
+from backtest_assets.gates.ask import cuts
 from backtest_assets.gates.events import (
     FEW_EVENTS,
     GATES_EVENT_CANDIDATES,
@@ -14,12 +15,12 @@ from backtest_assets.gates.events import (
 )
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
-from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
+from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict, with_inputs
 
-EVENTS = honest("event_candidates", market().events)
-CONTROLS = with_inputs(honest("event_controls", market().controls), event_candidates=market().events)
-FUNNEL = honest("event_families", summarise_families(market().events, market().features, run=market().run))
-ACCEPTED = (pl.col("status") == "accepted") & (pl.col("variant") == "centre")
+EVENTS = honest("event_candidates", market().candidates)
+CONTROLS = honest("event_controls", market().controls)
+FUNNEL = honest("event_families", summarise_families(market().candidates, market().features, run=market().run))
+CENTRE = pl.col("variant") == "centre"
 
 
 def events(**columns: pl.Expr):
@@ -48,10 +49,10 @@ def test_no_gate_of_controls_is_green_when_nothing_can_be_measured(gate, case):
     assert not answer(gate, hopeless(CONTROLS)[case]).verdict.passed
 
 
-def test_no_controls_are_legal_only_where_no_event_was_accepted():
+def test_no_controls_are_legal_only_where_there_is_no_event():
     none = with_inputs(
         replace(CONTROLS, frame=CONTROLS.frame.clear()),
-        event_candidates=EVENTS.frame.with_columns(status=pl.lit("cooldown")),
+        event_registry=market().events.clear(),
     )
     assert set() == red(GATES_EVENT_CONTROLS, none)
 
@@ -76,6 +77,37 @@ def test_no_controls_are_legal_only_where_no_event_was_accepted():
 )
 def test_each_falsehood_about_events_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_EVENT_CANDIDATES, events(**columns))
+
+
+def test_a_red_check_shows_the_event_the_column_and_both_values():
+    row = EVENTS.frame.row(7, named=True)
+    hit = pl.col("event_id") == row["event_id"]
+    wrong = events(threshold=pl.when(hit).then(pl.col("threshold") * 2).otherwise("threshold"))
+    (example,) = verdict(GATES_EVENT_CANDIDATES, wrong, "prefix_invariant").examples[:1]
+    name, stored, _, again = str(example["differs"]).split()
+    assert ("threshold", 2 * row["threshold"], row["threshold"]) == (name, float(stored), float(again))
+    shown = ("variant", "event_type", "symbol", "event_id")
+    assert [row[name] for name in shown] == [example[name] for name in shown]
+    assert example["cut"] in {cut.isoformat() for cut in cuts(market().bars["known_at"])}
+    (trigger,) = verdict(GATES_EVENT_CANDIDATES, wrong, "triggers_true").examples
+    assert (row["event_id"], row["symbol"], 2 * row["threshold"]) == (
+        trigger["event_id"],
+        trigger["symbol"],
+        trigger["threshold"],
+    )
+
+
+def test_a_red_check_says_whether_a_candidate_is_stored_only_or_made_again_only():
+    row = EVENTS.frame.filter(CENTRE, pl.col("event_type") == "vol_shock_relaxation").row(0, named=True)
+    lost = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("event_id") != row["event_id"]))
+    renamed = events(event_id=pl.col("event_id").replace(row["event_id"], "stranger"))
+    for gate in ("shocks_recounted", "prefix_invariant"):
+        (example, *_) = verdict(GATES_EVENT_CANDIDATES, lost, gate).examples
+        assert ("only when made again", row["symbol"]) == (example["differs"], example["symbol"])
+    told = verdict(GATES_EVENT_CANDIDATES, renamed, "prefix_invariant").examples
+    assert {("stranger", "only stored"), (row["event_id"], "only when made again")} == {
+        (example["event_id"], example["differs"]) for example in told
+    }
 
 
 def test_a_candidate_that_was_left_out_is_missed():
@@ -125,7 +157,7 @@ def test_no_tampered_candidate_of_any_family_passes_for_true(family, lie):
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
     verdict = answer(GATES_EVENT_CANDIDATES[-1], EVENTS)
     assert (10, False) == (verdict.verdict.observed, verdict.blocks)
-    counts = EVENTS.frame.filter(ACCEPTED).group_by("event_type").len()
+    counts = EVENTS.frame.filter(CENTRE, pl.col("status") == "accepted").group_by("event_type").len()
     shocks = counts.filter(pl.col("event_type") == "vol_shock_relaxation")["len"][0]
     assert shocks < FEW_EVENTS
     assert f"vol_shock_relaxation has {shocks}" in verdict.verdict.detail
@@ -151,8 +183,8 @@ def test_each_falsehood_about_controls_is_found_by_its_gate(columns, gate):
 def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_one_of_its_own_is_found():
     (outside,) = (gate for gate in GATES_EVENT_CONTROLS if gate.name == "outside_events")
     event = CONTROLS.frame.row(0, named=True)
-    known = CONTROLS.inputs["event_candidates"].filter(
-        ACCEPTED, pl.col("symbol") == event["symbol"], pl.col("known_at") <= event["event_known_at"]
+    known = CONTROLS.inputs["event_registry"].filter(
+        CENTRE, pl.col("symbol") == event["symbol"], pl.col("known_at") <= event["event_known_at"]
     )
     other = known.filter(pl.col("event_type") != event["event_type"], pl.col("exit_at") < event["event_known_at"])
     own = known.filter(pl.col("event_type") == event["event_type"])
@@ -169,11 +201,11 @@ def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_on
 
 
 def test_events_without_control_are_a_remark_with_their_share():
-    accepted = market().events.filter(ACCEPTED)
-    alone = accepted.height - CONTROLS.frame["event_id"].n_unique()
+    centre = market().events.filter(CENTRE)
+    alone = centre.height - CONTROLS.frame["event_id"].n_unique()
     found = answer(GATES_EVENT_CONTROLS[-1], CONTROLS)
-    assert (alone / accepted.height, False) == (found.verdict.observed, found.blocks)
-    served = with_inputs(CONTROLS, event_candidates=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
+    assert (alone / centre.height, False) == (found.verdict.observed, found.blocks)
+    served = with_inputs(CONTROLS, event_registry=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
     assert answer(GATES_EVENT_CONTROLS[-1], served).verdict.passed
 
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import pytest
 from backtest_assets.gates.features import GATES_FEATURES
 from backtest_assets.gates.gate import ask_all
 from backtest_assets.research.features.build import build_features
-from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
+from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict, with_inputs
 
 EVIDENCE = honest("features", market().features)
 MIDDLE = market().run.window[0] + timedelta(days=30)
@@ -104,6 +105,25 @@ def test_data_without_anything_optional_are_published_with_remarks_only():
         one.verdict.gate for one in answers if not one.verdict.passed
     }
     assert [] == [one.verdict.gate for one in answers if one.blocks]
+
+
+def test_a_red_check_names_each_column_that_broke_with_a_row_and_both_values():
+    late = market().run.window[0] + timedelta(days=40)
+    wrong = changed(
+        **{
+            name: pl.when(pl.col("open_at") >= late).then(pl.col(name) * 2).otherwise(name)
+            for name in ("logret_1", "trend_ret_96")
+        }
+    )
+    first = wrong.frame.filter(pl.col("open_at") >= late, pl.col("logret_1") != 0).row(0, named=True)
+    for gate in ("agrees_with_bars", "prefix_invariant"):
+        shown = verdict(GATES_FEATURES, wrong, gate)
+        texts = " ".join(str(example["differs"]) for example in shown.examples)
+        assert {"logret_1", "trend_ret_96"} == set(re.findall(r"(\w+) \S+ -> \S+", texts))
+        (example,) = (e for e in shown.examples if f"logret_1 {first['logret_1']} -> " in str(e["differs"]))
+        assert (first["symbol"], first["open_at"].isoformat()) == (example["symbol"], example["open_at"])
+    n_rows = wrong.frame.filter(pl.col("open_at") >= late, (pl.col("logret_1") != 0) | (pl.col("trend_ret_96") != 0))
+    assert n_rows.height == verdict(GATES_FEATURES, wrong, "agrees_with_bars").observed
 
 
 SCALED = {

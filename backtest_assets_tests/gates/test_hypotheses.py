@@ -27,7 +27,7 @@ def evidence(table, frame, *, inputs=None, previous=None):
     given = {
         "hypotheses": hypotheses,
         "event_outcomes": w.outcomes,
-        "event_candidates": w.events,
+        "event_registry": w.events,
         "market_context": w.context,
         "bars_um": w.bars,
     }

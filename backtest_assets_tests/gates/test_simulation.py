@@ -126,9 +126,9 @@ def test_an_exit_later_than_the_first_touch_is_caught():
     assert "no_exit_missed" in blocking("trades", TRADES, bars_um=crash)
 
 
-def test_an_event_that_was_never_accepted_is_caught():
-    events = DONE.frames["event_candidates"].with_columns(status=pl.lit("cooldown"))
-    assert "triggered_by_an_event" in blocking("trades", TRADES, event_candidates=events)
+def test_an_event_that_is_not_registered_is_caught():
+    events = DONE.frames["event_registry"].join(TRADES.head(1), on="event_id", how="anti")
+    assert "triggered_by_an_event" in blocking("trades", TRADES, event_registry=events)
 
 
 def test_blueprints_that_hardly_trade_are_a_remark():

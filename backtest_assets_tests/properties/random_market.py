@@ -13,6 +13,7 @@ import polars as pl
 from backtest_assets.domain.clock import BAR, months_between
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.context.build import build_context
+from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.eligibility import drop_ineligible
@@ -54,8 +55,12 @@ class RandomMarket:
         return MarketView(self.bars, self.features, self.funding)
 
     @cached_property
-    def events(self):
+    def candidates(self):
         return drop_ineligible(detect_events(self.view, run=self.run), self.universe)
+
+    @cached_property
+    def events(self):
+        return register_events(self.candidates)
 
     @cached_property
     def universe(self):

@@ -33,7 +33,7 @@ SCORING_ROOMS = {"walkforward", "promotions", "report"}
 FUTURE_ROOMS = {"outcomes", "hypotheses"}
 """The future's own room, and the room that learns from it on train windows."""
 
-LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel"}
+LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel", "events.told"}
 """They say what the archive holds at `as_of`, or sum up a whole run: not what a market was; no causal room reads them."""
 
 N_CUTS = 8
@@ -172,6 +172,7 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "view": lambda s: MarketView(s.market.bars, s.seen(s.market.features), s.market.funding),
     "universe": lambda s: s.seen(s.market.universe),
     "context": lambda s: s.seen(s.market.context),
+    "candidates": lambda s: s.seen(s.market.candidates),
     "events": lambda s: s.seen(s.market.events),
     "controls": lambda s: s.seen(s.market.controls),
     "blueprints": lambda s: blueprints_of(s.market),
@@ -264,6 +265,7 @@ def test_every_frame_the_law_is_tested_on_has_rows_at_every_cut():
             "funding": market.funding,
             "positioning": market.positioning,
             "context": market.context,
+            "candidates": market.candidates,
             "events": market.events,
             "controls": market.controls,
         }

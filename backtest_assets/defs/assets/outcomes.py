@@ -17,6 +17,6 @@ def event_outcomes(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     desk = Desk(context, lake, "event_outcomes")
     yield from desk.publish(
         measure_outcomes(
-            desk["bars_um"], desk["settlements_um"], desk["event_candidates"], desk["event_controls"], run=desk.run
+            desk["bars_um"], desk["settlements_um"], desk["event_registry"], desk["event_controls"], run=desk.run
         )
     )

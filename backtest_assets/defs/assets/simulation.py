@@ -14,9 +14,7 @@ from backtest_assets.research.walkforward.backtest import measure
 
 
 def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
-    return tuple(
-        desk[name] for name in ("bars_um", "settlements_um", "event_candidates", "market_context", "blueprints")
-    )
+    return tuple(desk[name] for name in ("bars_um", "settlements_um", "event_registry", "market_context", "blueprints"))
 
 
 @table_asset("simulation_ledger")

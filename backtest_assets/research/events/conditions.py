@@ -91,26 +91,27 @@ def attach_conditions(events: pl.DataFrame, context: pl.DataFrame) -> pl.DataFra
     """Add to every event what its conditions are asked of.
 
     Args:
-        events: table event_candidates, any rows, any order.
+        events: table event_registry, any rows, any order.
         context: table market_context.
 
     Returns:
         The rows and columns of `events`, in their order, plus `has_context` (a context row of the same symbol became
         known at the event's `known_at`), `session`, `bull_bear`, `vol_regime`, `funding_regime` (null without context)
-        and `is_severity_high`: severity above the median of the accepted events of the same family and variant in the
+        and `is_severity_high`: severity above the median of the events of the same family and variant in the
         365 days before `known_at`, itself excluded; null below 20 of them.
 
     Raises:
         polars.exceptions.ComputeError: if `context` has two rows for one symbol and instant.
 
     Knows:
-        the context row known at `known_at` and accepted events known strictly before it.
+        the context row known at `known_at` and events known strictly before it.
     """
     regimes = context.select("symbol", "known_at", *_REGIMES, has_context=pl.lit(value=True))
-    earlier = pl.when(pl.col("status") == "accepted").then(pl.col("severity"))
-    usual = earlier.rolling_median_by(
-        "known_at", window_size=SEVERITY_WINDOW, min_samples=SEVERITY_MIN_EVENTS, closed="left"
-    ).over("variant", "event_type")
+    usual = (
+        pl.col("severity")
+        .rolling_median_by("known_at", window_size=SEVERITY_WINDOW, min_samples=SEVERITY_MIN_EVENTS, closed="left")
+        .over("variant", "event_type")
+    )
     return (
         events.with_columns(is_severity_high=pl.col("severity") > usual)
         .join(regimes, on=["symbol", "known_at"], how="left", validate="m:1", maintain_order="left")

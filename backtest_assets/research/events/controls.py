@@ -11,7 +11,6 @@ from backtest_assets.domain.clock import BAR_US, BARS_PER_DAY
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import SplitPlan
-from backtest_assets.research.events.definition import Status
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import BoolArray, FloatArray, IntArray
 from backtest_assets.tables.events import EVENT_CONTROLS
@@ -37,10 +36,10 @@ _BARS_PER_HOUR: Final = 4
 def match_controls(
     bars: pl.DataFrame, features: pl.DataFrame, events: pl.DataFrame, *, run: ResearchRun
 ) -> pl.DataFrame:
-    """Match every accepted centre event with up to three instants of its own past.
+    """Match every centre event with up to three instants of its own past.
 
     A control has the event's symbol and UTC hour of day, lies within the 180 days before it, inside a split, on a real
-    bar, and outside the window of every accepted event known by then: from onset to exit and four hours, and for events
+    bar, and outside the window of every event known by then: from onset to exit and four hours, and for events
     of the same family from a day before to two days after they were known. Of these the nearest by volatility rank
     before the onset, same weekday preferred, on distinct days. Events are served in the order they become known, and no
     instant serves more than `MAX_USES`. A young history gives fewer controls, or none.
@@ -48,7 +47,7 @@ def match_controls(
     Args:
         bars: rows of `bars_um`.
         features: rows of `features` of the same bars.
-        events: rows of `event_candidates`.
+        events: rows of `event_registry`.
         run: settings; the split plan.
 
     Returns:
@@ -61,16 +60,14 @@ def match_controls(
     Knows:
         data up to event_known_at, the instant at which a row is known.
     """
-    accepted = events.filter(
-        (pl.col("status") == Status.ACCEPTED.value) & (pl.col("variant") == Variant.CENTRE.value)
-    ).sort("known_at", "event_type", "event_id")
+    centre = events.filter(pl.col("variant") == Variant.CENTRE.value).sort("known_at", "event_type", "event_id")
     rows = [
         row
         for bar_grid, grid in SymbolGrid.pairs(bars, features)
-        for row in _of_symbol(bar_grid.is_real, grid, accepted.filter(pl.col("symbol") == grid.symbol), run.splits)
+        for row in _of_symbol(bar_grid.is_real, grid, centre.filter(pl.col("symbol") == grid.symbol), run.splits)
     ]
     drawn = pl.DataFrame(rows, schema=_DRAWN, orient="row")
-    labels = accepted.select("event_id", "event_type", "symbol", "side", event_known_at="known_at")
+    labels = centre.select("event_id", "event_type", "symbol", "side", event_known_at="known_at")
     return EVENT_CONTROLS.conform(
         drawn.with_columns(pl.col("known_at").cast(EVENT_CONTROLS.schema["known_at"])).join(labels, on="event_id")
     )

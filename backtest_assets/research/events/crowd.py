@@ -144,7 +144,6 @@ class Crowd:
             onset_us=grid.first_us + row[onset] * BAR_US,
             known_row=row[known],
             exit_row=row[known] + window_bars,
-            free_row=row[known] + window_bars,
             side=-np.sign(self.rate[payer]).astype(np.int64),
             severity=values[payer] / thresholds[known],
             threshold=thresholds[known],

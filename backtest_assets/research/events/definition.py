@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, Final, Self
@@ -12,7 +13,7 @@ import polars as pl
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray, IntArray
-from backtest_assets.stats.scan import accept_spaced
+from backtest_assets.stats.scan import NEVER, accept_spaced
 from backtest_assets.tables.contract import INSTANT
 
 THRESHOLD_BARS: Final = 8_640
@@ -36,8 +37,47 @@ class Status(StrEnum):
     NOT_IN_UNIVERSE = "not_in_universe"
 
 
+IS_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
+"""What makes a candidate an event."""
+
+
 @dataclass(frozen=True, slots=True)
-class Definition:
+class Spacing:
+    """When an event of a family is over, and when the next of its symbol may be known: cooldown and de-overlap at once.
+
+    The first candidate is accepted, and then each that becomes known at or after the exit of the one accepted before it, and
+    its rest. Candidates of low quality space nobody.
+
+    Attributes:
+        until: what ends an event, in words.
+        window_bars: its length from known_at; None where the market ends it [bars].
+        rest_bars: from the exit to the earliest known_at of the next [bars].
+    """
+
+    until: str
+    window_bars: int | None = None
+    rest_bars: int = 0
+
+    @classmethod
+    def window(cls, n_bars: int) -> Self:
+        """Return the spacing of a family whose events last a fixed time and rest none.
+
+        Args:
+            n_bars: length of an event from known_at [bars].
+        """
+        return cls(f"{n_bars} bars after it is known", window_bars=n_bars)
+
+    def free_row(self, exit_row: IntArray) -> IntArray:
+        """Return the first row that may make the next event known, `NEVER` where the one before has not ended.
+
+        Args:
+            exit_row: row whose close ends each event.
+        """
+        return np.minimum(exit_row, NEVER - self.rest_bars) + self.rest_bars
+
+
+@dataclass(frozen=True, slots=True)
+class Definition(ABC):
     """Parameters of a family; a subclass adds its own and its defaults.
 
     Attributes:
@@ -50,6 +90,11 @@ class Definition:
     """Columns of `features` without which the family cannot run; null throughout means that the data lack them."""
 
     rate: float
+
+    @property
+    @abstractmethod
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
 
     def at(self, variant: Variant) -> Self:
         """Return the definition with the exceedance rate of a variant (R13)."""
@@ -74,7 +119,6 @@ class Candidates:
         onset_us: when each set in [us].
         known_row: row whose close makes it known.
         exit_row: row whose close ends it, `NEVER` if it has not ended.
-        free_row: first row that may make the next event of the symbol known; `NEVER` if not yet known.
         side: +1, -1 or 0.
         severity: how far beyond the trigger.
         threshold: trailing threshold in force.
@@ -83,16 +127,16 @@ class Candidates:
     onset_us: IntArray
     known_row: IntArray
     exit_row: IntArray
-    free_row: IntArray
     side: IntArray
     severity: FloatArray
     threshold: FloatArray
 
-    def frame(self, grid: SymbolGrid) -> pl.DataFrame:
+    def frame(self, grid: SymbolGrid, spacing: Spacing) -> pl.DataFrame:
         """Return the candidates with quality and status; those of low quality block nobody.
 
         Args:
             grid: the symbol's features.
+            spacing: the family's rule.
 
         Raises:
             ValueError: if the candidates are not ordered by `known_row`.
@@ -100,7 +144,7 @@ class Candidates:
         quality = grid.values("coverage_2880")[self.known_row]
         good = np.flatnonzero(quality >= LEAST_QUALITY)
         status = np.full(quality.size, Status.LOW_QUALITY.value, dtype=object)
-        accepted = accept_spaced(self.known_row[good], self.free_row[good])
+        accepted = accept_spaced(self.known_row[good], spacing.free_row(self.exit_row)[good])
         status[good] = np.where(accepted, Status.ACCEPTED.value, Status.COOLDOWN.value)
         known_us = grid.known_us
         ended = self.exit_row < grid.height

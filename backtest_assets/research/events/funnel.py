@@ -7,18 +7,18 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.research.events.definition import Status
+from backtest_assets.research.events.definition import IS_ACCEPTED, Status
 from backtest_assets.research.events.registry import FAMILIES
 from backtest_assets.tables.events import EVENT_FAMILIES
 
 _DROPS: Final = (Status.COOLDOWN, Status.LOW_QUALITY, Status.OUTSIDE_WINDOW, Status.NOT_IN_UNIVERSE)
 
 
-def summarise_families(events: pl.DataFrame, features: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+def summarise_families(candidates: pl.DataFrame, features: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     """Count the candidates of every family and symbol by their fate, and say which families the data cannot support.
 
     Args:
-        events: rows of `event_candidates`.
+        candidates: rows of `event_candidates`.
         features: rows of `features`.
         run: families, symbols and window.
 
@@ -34,13 +34,13 @@ def summarise_families(events: pl.DataFrame, features: pl.DataFrame, *, run: Res
         str(symbol): rows.select(pl.exclude("symbol").count()).row(0, named=True)
         for (symbol,), rows in inside.partition_by("symbol", as_dict=True).items()
     }
-    centre = events.filter(pl.col("variant") == Variant.CENTRE.value).sort("known_at")
+    centre = candidates.filter(pl.col("variant") == Variant.CENTRE.value).sort("known_at")
     cells = centre.group_by("event_type", "symbol").agg(
         n_candidates=pl.len(),
         n_accepted=_of(Status.ACCEPTED),
         **{f"n_{status.value}": _of(status) for status in _DROPS},
-        first_known_at=pl.col("known_at").filter(_IS_ACCEPTED).min(),
-        last_known_at=pl.col("known_at").filter(_IS_ACCEPTED).max(),
+        first_known_at=pl.col("known_at").filter(IS_ACCEPTED).min(),
+        last_known_at=pl.col("known_at").filter(IS_ACCEPTED).max(),
         threshold=pl.col("threshold").last(),
     )
     told = pl.DataFrame(
@@ -50,9 +50,6 @@ def summarise_families(events: pl.DataFrame, features: pl.DataFrame, *, run: Res
     )
     joined = told.join(cells, on=["event_type", "symbol"], how="left")
     return EVENT_FAMILIES.conform(joined.with_columns(pl.col("^n_.*$").fill_null(0)))
-
-
-_IS_ACCEPTED: Final = pl.col("status") == Status.ACCEPTED.value
 
 
 def _of(status: Status) -> pl.Expr:

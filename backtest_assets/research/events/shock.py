@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition
+from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray, IntArray
 from backtest_assets.stats.rolling import rolling_quantile
-from backtest_assets.stats.scan import NEVER, first_run_end, lagged
+from backtest_assets.stats.scan import first_run_end, lagged
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,12 @@ class Shock(Definition):
     quiet_bars: int = 3
     rest_bars: int = 12
 
+    @property
+    def shock_spacing(self) -> Spacing:
+        """The rule for the shocks themselves."""
+        until = f"{self.quiet_bars} bars in a row with rv_ratio_288 at or below {self.quiet_ratio:g}"
+        return Spacing(until, rest_bars=self.rest_bars)
+
     def shocks(self, grid: SymbolGrid) -> Candidates:
         """Find the shocks of a symbol: `rv_ratio_288` crosses up, until `quiet_bars` bars in a row are quiet.
 
@@ -81,7 +87,6 @@ class Shock(Definition):
             onset_us=grid.open_us[row],
             known_row=row,
             exit_row=end,
-            free_row=np.where(end < NEVER, end + self.rest_bars, NEVER),
             side=np.zeros(row.size, dtype=np.int64),
             severity=onset.severity[real],
             threshold=onset.threshold[real],

@@ -106,11 +106,11 @@ def definitions_of(events: pl.DataFrame, run: ResearchRun) -> Mapping[EventType,
     """Return the definition every family's centre events were detected with.
 
     Args:
-        events: table event_candidates.
+        events: table event_registry.
         run: gives the families.
 
     Returns:
-        Version and parameter digest by family; `UNDETECTED` for a family without candidates.
+        Version and parameter digest by family; `UNDETECTED` for a family without events.
 
     Raises:
         TableError: if one family has centre events of two definitions.
@@ -124,7 +124,7 @@ def definitions_of(events: pl.DataFrame, run: ResearchRun) -> Mapping[EventType,
         names = centre.filter(pl.col("event_type") == family).select("definition_version", "parameter_digest").unique()
         if names.height > 1:
             message = (
-                f"table event_candidates, run {run.run_id}: {family} has centre events of {names.height} definitions "
+                f"table event_registry, run {run.run_id}: {family} has centre events of {names.height} definitions "
                 f"{sorted(names.rows())}; detect the run's events again with one"
             )
             raise TableError(message)

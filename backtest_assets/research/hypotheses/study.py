@@ -50,7 +50,7 @@ def score_hypotheses(
 
     Args:
         outcomes: table event_outcomes.
-        events: table event_candidates.
+        events: table event_registry.
         context: table market_context.
         bars: table bars_um; gives each symbol's drift on train.
         run: gives families, grids, costs, limits and the seed of the bootstrap.

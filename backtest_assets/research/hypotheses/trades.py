@@ -34,15 +34,15 @@ def run_conditions(run: ResearchRun) -> tuple[str, ...]:
 
 
 def asked_events(events: pl.DataFrame, context: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
-    """Answer every condition of the run for its accepted events.
+    """Answer every condition of the run for its events.
 
     Args:
-        events: table event_candidates.
+        events: table event_registry.
         context: table market_context.
         run: gives families, symbols and window.
 
     Returns:
-        The accepted events of the run's families inside its window with one boolean column per condition, never null.
+        The events of the run's families inside its window with one boolean column per condition, never null.
 
     Knows:
         for each event what was known at its `known_at`.
@@ -52,7 +52,6 @@ def asked_events(events: pl.DataFrame, context: pl.DataFrame, *, run: ResearchRu
     return (
         attach_conditions(events, context)
         .filter(
-            pl.col("status") == "accepted",
             pl.col("event_type").is_in(list(run.event_types)),
             pl.col("known_at").is_between(start, end, closed="left"),
         )
@@ -117,7 +116,7 @@ def priced_trades(
         accrual lists (long, unsigned) and one boolean per condition.
 
     Raises:
-        TableError: if an outcome has no accepted event, or an event of a family with sides has none.
+        TableError: if an outcome has no event, or an event of a family with sides has none.
 
     Knows:
         outcomes of train and validation.
@@ -129,7 +128,7 @@ def priced_trades(
         .join(drift, on="symbol", how="left")
         .with_columns(direction=direction_of_event())
     )
-    _refuse(trades.filter(pl.col("all").is_null()), "have no accepted event in event_candidates", run)
+    _refuse(trades.filter(pl.col("all").is_null()), "have no event in event_registry", run)
     _refuse(trades.filter(pl.col("direction") == 0), "have side 0 though their family has sides", run)
     _refuse(trades.filter(pl.col("drift_bps").is_null()), "are of symbols that are not in the run", run)
     is_up = pl.col("direction") > 0

@@ -12,7 +12,6 @@ from backtest_assets.domain.clock import HOUR_US
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
-from backtest_assets.research.events.definition import Status
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.research.outcomes.accrual import accruals
 from backtest_assets.stats.arrays import FloatArray, IntArray
@@ -49,7 +48,7 @@ def requests(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) 
     """List every outcome that is wanted, one row each, before any price is looked at.
 
     Args:
-        events: rows of `event_candidates`; accepted ones count.
+        events: rows of `event_registry`.
         controls: rows of `event_controls`.
         run: settings; splits and delays.
 
@@ -61,12 +60,12 @@ def requests(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) 
         events and controls; no prices.
     """
     centre = pl.col("variant") == Variant.CENTRE.value
-    accepted = _placed(events.filter(pl.col("status") == Status.ACCEPTED.value), run)
-    of_events = accepted.select(
+    placed = _placed(events, run)
+    of_events = placed.select(
         "variant", *_IDENTITY, "known_at", "split", "window_end",
         control_no=pl.lit(0, dtype=pl.Int16), kind=pl.when(centre).then(pl.lit("centre")).otherwise(pl.lit("rate")),
     )  # fmt: skip
-    splits = accepted.filter(centre).select("event_id", event_split="split")
+    splits = placed.filter(centre).select("event_id", event_split="split")
     of_controls = (
         _placed(controls, run)
         .join(splits, on="event_id")
@@ -90,7 +89,7 @@ def measure_outcomes(
     Args:
         bars: rows of `bars_um`.
         funding: rows of `settlements_um`.
-        events: rows of `event_candidates`.
+        events: rows of `event_registry`.
         controls: rows of `event_controls`.
         run: settings; splits and delays.
 

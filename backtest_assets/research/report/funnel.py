@@ -23,11 +23,11 @@ def funnel_rows(inputs: ReportInputs) -> tuple[Row, ...]:
     Knows:
         counts of the whole run, test events included; no outcome of test.
     """
-    candidates = inputs.event_candidates.filter(pl.col("variant") == Variant.CENTRE)
-    accepted = candidates.filter(pl.col("status") == "accepted")
+    is_centre = pl.col("variant") == Variant.CENTRE
+    candidates, events = inputs.event_candidates.filter(is_centre), inputs.event_registry.filter(is_centre)
     return (
         _stop("events_detected", candidates, "events", "Every time a family's trigger set in."),
-        _stop("events_accepted", accepted, "events", _losses(candidates, accepted, "event_id", "status")),
+        _stop("events_accepted", events, "events", _losses(candidates, events, "event_id", "status")),
         *_hypothesis_stops(inputs.hypotheses),
         *_blueprint_stops(inputs.blueprints, inputs.execution),
     )

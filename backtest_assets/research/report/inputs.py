@@ -26,7 +26,8 @@ class ReportInputs:
     """Everything a report says something about.
 
     Attributes:
-        research_run, hypotheses, trial_ledger, research_checklist, event_candidates, blueprints, features: their tables.
+        research_run, hypotheses, trial_ledger, research_checklist, event_candidates, event_registry, blueprints,
+            features: their tables.
         bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `is_gap`.
         bars_spot: spot bars likewise; empty where there is no spot market.
         lineage: what was read, one row per `table`, `partition`, `digest`.
@@ -38,6 +39,7 @@ class ReportInputs:
     trial_ledger: pl.DataFrame
     research_checklist: pl.DataFrame
     event_candidates: pl.DataFrame
+    event_registry: pl.DataFrame
     blueprints: pl.DataFrame
     features: pl.DataFrame
     bars_um: pl.DataFrame

@@ -85,7 +85,7 @@ def simulate_trades(
     Args:
         bars: table bars_um, every bar of the run window; rows before it price settlements.
         funding: table settlements_um.
-        events: table event_candidates; accepted centre events trigger.
+        events: table event_registry; centre events trigger.
         context: table market_context; conditions are asked of the row known at the event's `known_at`.
         blueprints: table blueprints; executed rows trade, better ranks first.
         run: window, symbols, costs, splits.
@@ -117,7 +117,7 @@ def simulate_ledger(
     Args:
         bars: as of `simulate_trades`, like the other arguments.
         funding: table settlements_um.
-        events: table event_candidates.
+        events: table event_registry.
         context: table market_context.
         blueprints: table blueprints.
         run: window, symbols, costs, splits.

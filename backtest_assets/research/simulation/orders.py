@@ -34,16 +34,14 @@ class OrderBook:
     def read(
         cls, events: pl.DataFrame, context: pl.DataFrame, blueprints: pl.DataFrame, market: Market, *, run: ResearchRun
     ) -> "OrderBook":
-        """Ask every executed blueprint which accepted events it acts on.
+        """Ask every executed blueprint which events it acts on.
 
         Raises:
             RefusedError: if a blueprint was judged with other costs than the run's.
             TableError: if a trigger is off the bar grid, or has no side where the blueprint's side rule needs one.
         """
         specs = tuple(_specs(blueprints, run=run))
-        asked = attach_conditions(events.filter(pl.col("variant") == Variant.CENTRE.value), context).filter(
-            pl.col("status") == "accepted"
-        )
+        asked = attach_conditions(events.filter(pl.col("variant") == Variant.CENTRE.value), context)
         wanted = [_wanted(rule, spec, asked, market) for rule, spec in enumerate(specs)]
         rows = pl.concat([_NO_ORDERS, *wanted]).sort("bar", "rule", "symbol", "event_id")
         return cls(specs, rows)
@@ -114,12 +112,12 @@ def _wanted(rule: int, spec: Blueprint, asked: pl.DataFrame, market: Market) -> 
     try:
         sides = {side: spec.entry.side_rule.side(side) for side in acted["side"].unique()}
     except ValueError as error:
-        message = f"table event_candidates, family {trigger}: blueprint {spec.blueprint_id}: {error}"
+        message = f"table event_registry, family {trigger}: blueprint {spec.blueprint_id}: {error}"
         raise TableError(message) from error
     known_us = acted["known_at"].dt.epoch("us")
     if (off_grid := acted.filter(known_us % BAR_US != 0)).height:
         message = (
-            f"table event_candidates, event {off_grid['event_id'][0]}: known_at is off the 15-minute grid; rebuild it"
+            f"table event_registry, event {off_grid['event_id'][0]}: known_at is off the 15-minute grid; rebuild it"
         )
         raise TableError(message)
     return acted.select(

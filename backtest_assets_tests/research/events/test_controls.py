@@ -8,7 +8,7 @@ from backtest_assets.research.events.controls import CALIPER, match_controls
 from backtest_assets_tests.properties.random_market import random_market
 
 MARKET = random_market(7)
-ACCEPTED = MARKET.events.filter((pl.col("status") == "accepted") & (pl.col("variant") == "centre"))
+CENTRE = MARKET.events.filter(pl.col("variant") == "centre")
 CONTROLS = MARKET.controls
 
 
@@ -25,7 +25,7 @@ def test_a_control_lies_before_its_event_at_the_same_hour_and_within_half_a_year
 
 
 def test_no_control_lies_in_the_window_of_an_event_known_when_it_was_matched():
-    others = ACCEPTED.select("symbol", "onset_at", "exit_at", family="event_type", other="known_at")
+    others = CENTRE.select("symbol", "onset_at", "exit_at", family="event_type", other="known_at")
     at = pl.col("known_at")
     pairs = CONTROLS.join(others, on="symbol").filter(pl.col("other") <= pl.col("event_known_at"))
     lasting = pairs.filter(at >= pl.col("onset_at"), (at <= pl.col("exit_at") + 16 * BAR) | pl.col("exit_at").is_null())
@@ -46,7 +46,7 @@ def test_an_instant_serves_at_most_three_events_and_an_event_has_controls_of_dis
 def test_ranks_are_those_of_the_features_as_far_before_the_instant():
     rank = MARKET.features.select("symbol", at="known_at", rank="rv_pct_2880")
     # onset_at is when the onset bar opens, which is when the bar before it is known
-    events = CONTROLS.join(ACCEPTED.select("event_id", "onset_at"), on="event_id").with_columns(
+    events = CONTROLS.join(CENTRE.select("event_id", "onset_at"), on="event_id").with_columns(
         same_distance=pl.col("known_at") - (pl.col("event_known_at") - pl.col("onset_at"))
     )
     shown = events.join(rank, left_on=["symbol", "onset_at"], right_on=["symbol", "at"]).join(
@@ -58,10 +58,8 @@ def test_ranks_are_those_of_the_features_as_far_before_the_instant():
 
 
 def test_the_first_control_is_the_best_that_was_free():
-    event = (
-        ACCEPTED.sort("known_at", "event_type", "event_id").filter(pl.col("symbol") == "SYNAUSDT").row(0, named=True)
-    )
-    alone = match_controls(MARKET.bars, MARKET.features, pl.DataFrame([event], schema=ACCEPTED.schema), run=MARKET.run)
+    event = CENTRE.sort("known_at", "event_type", "event_id").filter(pl.col("symbol") == "SYNAUSDT").row(0, named=True)
+    alone = match_controls(MARKET.bars, MARKET.features, pl.DataFrame([event], schema=CENTRE.schema), run=MARKET.run)
     lag = event["known_at"] - event["onset_at"]
     rank = pl.col("rv_pct_2880")
     features = MARKET.features.filter(pl.col("symbol") == "SYNAUSDT").sort("open_at")
@@ -82,7 +80,7 @@ def test_the_first_control_is_the_best_that_was_free():
 def test_the_order_of_events_does_not_matter_and_nobody_else_has_controls():
     shuffled = MARKET.events.sample(fraction=1.0, shuffle=True, seed=3)
     assert_frame_equal(CONTROLS, match_controls(MARKET.bars, MARKET.features, shuffled, run=MARKET.run))
-    assert set(CONTROLS["event_id"]) <= set(ACCEPTED["event_id"])
+    assert set(CONTROLS["event_id"]) <= set(CENTRE["event_id"])
 
 
 def test_an_event_at_the_start_of_the_history_has_no_control():
@@ -91,6 +89,6 @@ def test_an_event_at_the_start_of_the_history_has_no_control():
     assert 0 == early.height
 
 
-def test_without_accepted_events_there_are_no_controls():
-    none = MARKET.events.filter(pl.col("status") != "accepted")
+def test_without_centre_events_there_are_no_controls():
+    none = MARKET.events.filter(pl.col("variant") != "centre")
     assert 0 == match_controls(MARKET.bars, MARKET.features, none, run=MARKET.run).height

@@ -57,27 +57,27 @@ REAL_COUNTS = {
 def test_an_event_keeps_its_id_when_the_window_moves():
     later = a_run(ORIGIN + timedelta(days=70), ORIGIN + timedelta(days=140))
     moved = detect_events(MARKET.view, run=later)
-    assert_frame_equal(MARKET.events.drop("status"), moved.drop("status"))
+    assert_frame_equal(MARKET.candidates.drop("status"), moved.drop("status"))
     start, end = later.window
     inside = pl.col("known_at").is_between(start, end, closed="left")
-    assert_frame_equal(MARKET.events.filter(inside), moved.filter(inside))
+    assert_frame_equal(MARKET.candidates.filter(inside), moved.filter(inside))
     assert {"outside_window"} == set(moved.filter(~inside)["status"])
 
 
 def test_ids_are_unique_over_variants_families_and_symbols():
-    assert MARKET.events.height == MARKET.events["event_id"].n_unique()
-    assert {16} == set(MARKET.events["event_id"].str.len_chars())
+    assert MARKET.candidates.height == MARKET.candidates["event_id"].n_unique()
+    assert {16} == set(MARKET.candidates["event_id"].str.len_chars())
 
 
 def test_a_run_of_one_family_finds_what_the_run_of_all_finds_of_it():
     one = a_run(*MARKET.run.window, phase2_event_type=EventType.VOL_SHOCK_RELAXATION.value)
     only = pl.col("event_type") == EventType.VOL_SHOCK_RELAXATION.value
-    assert_frame_equal(MARKET.events.filter(only), detect_events(MARKET.view, run=one))
+    assert_frame_equal(MARKET.candidates.filter(only), detect_events(MARKET.view, run=one))
 
 
 def test_the_order_of_rows_and_symbols_does_not_matter():
     shuffled = [f.sample(fraction=1.0, shuffle=True, seed=2) for f in (MARKET.bars, MARKET.features, MARKET.funding)]
-    assert_frame_equal(MARKET.events, detect_events(MarketView(*shuffled), run=MARKET.run))
+    assert_frame_equal(MARKET.candidates, detect_events(MarketView(*shuffled), run=MARKET.run))
 
 
 def test_no_bars_give_no_events():
@@ -92,9 +92,8 @@ def forward_returns(seed: int) -> pl.DataFrame:
         "symbol", known_at="open_at", entry="open", exit=pl.col("open").shift(-16).over("symbol")
     )
     side = pl.when(pl.col("side") == 0).then(1).otherwise("side")
-    accepted = (pl.col("status") == "accepted") & (pl.col("variant") == "centre")
     return (
-        market.events.filter(accepted)
+        market.events.filter(pl.col("variant") == "centre")
         .join(opens, on=["symbol", "known_at"])
         .select("event_type", bps=side * (pl.col("exit") / pl.col("entry") - 1) * 1e4)
         .drop_nulls()

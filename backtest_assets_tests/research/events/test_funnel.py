@@ -11,7 +11,7 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets_tests.properties.random_market import SYMBOLS, random_market
 
 MARKET = random_market(7)
-FUNNEL = summarise_families(MARKET.events, MARKET.features, run=MARKET.run)
+FUNNEL = summarise_families(MARKET.candidates, MARKET.features, run=MARKET.run)
 FATES = ("accepted", "cooldown", "low_quality", "outside_window", "not_in_universe")
 BASIS, FUNDING = ("basis_z_96",), ("funding_rate_8h",)
 
@@ -23,8 +23,8 @@ def without(names: tuple[str, ...], symbol: str, where: pl.Expr) -> pl.DataFrame
 
 def standing(features: pl.DataFrame) -> dict[tuple[str, str], str]:
     """(family, symbol) -> reason, of those not run, on events detected from these features."""
-    events = detect_events(MarketView(MARKET.bars, features, MARKET.funding), run=MARKET.run)
-    told = summarise_families(events, features, run=MARKET.run)
+    candidates = detect_events(MarketView(MARKET.bars, features, MARKET.funding), run=MARKET.run)
+    told = summarise_families(candidates, features, run=MARKET.run)
     out = told.filter(pl.col("status") == "NOT_RUN")
     assert 0 == out["n_accepted"].sum()
     return {(family, symbol): reason for family, symbol, reason in out.select("event_type", "symbol", "reason").rows()}
@@ -38,7 +38,7 @@ def test_every_family_and_symbol_has_a_row_and_every_family_needs_something():
 
 
 def test_candidates_are_counted_by_their_fate():
-    centre = MARKET.events.filter(pl.col("variant") == "centre")
+    centre = MARKET.candidates.filter(pl.col("variant") == "centre")
     for row in FUNNEL.iter_rows(named=True):
         own = centre.filter(pl.col("event_type") == row["event_type"], pl.col("symbol") == row["symbol"])
         accepted = own.filter(pl.col("status") == "accepted")["known_at"]
@@ -62,6 +62,6 @@ def test_what_is_known_before_the_window_only_does_not_count(days, n_not_run):
 
 
 def test_no_events_at_all_are_counted_as_none():
-    nobody = summarise_families(MARKET.events.clear(), MARKET.features, run=MARKET.run)
+    nobody = summarise_families(MARKET.candidates.clear(), MARKET.features, run=MARKET.run)
     assert (26, 0) == (nobody.height, nobody["n_candidates"].sum())
     assert 26 == nobody["threshold"].null_count()

@@ -211,7 +211,7 @@ def test_drift_is_the_mean_return_per_bar_of_train_and_spans_gaps():
 @pytest.mark.parametrize(
     ("lame", "message"),
     [
-        (lambda w: (w.outcomes, w.events.head(5), w.bars), "have no accepted event"),
+        (lambda w: (w.outcomes, w.events.head(5), w.bars), "have no event"),
         (lambda w: (w.outcomes.with_columns(side=pl.lit(0, pl.Int8)), w.events, w.bars), "have side 0"),
         (lambda w: (w.outcomes, w.events, w.bars.filter(pl.col("symbol") == "BTCUSDT")), "no bars of ETHUSDT"),
         (lambda w: (w.outcomes.with_columns(accrual_day=[], accrual_bps=[], accrual_share=[]), w.events, w.bars), "no accrual"),

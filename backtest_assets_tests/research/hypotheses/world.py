@@ -17,7 +17,7 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.rules import hold_neighbours
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
-from backtest_assets.tables.events import EVENT_CANDIDATES
+from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -84,8 +84,8 @@ def make_world(
     outcomes = pl.concat(_outcomes(run, events, s, opens[s], rng_of) for s in SYMBOLS)
     bars = BARS_UM.conform(pl.concat(_bars(run, s, opens[s]) for s in SYMBOLS))
     context = MARKET_CONTEXT.conform(pl.concat(_context(run, s, n_bars, rng) for s in SYMBOLS))
-    candidates = EVENT_CANDIDATES.conform(events.drop("bar"))
-    return World(run, bars, context, candidates, EVENT_OUTCOMES.conform(outcomes), opens)
+    registry = EVENT_REGISTRY.conform(events.drop("bar"))
+    return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), opens)
 
 
 def _events(
@@ -116,7 +116,6 @@ def _events(
                     "definition_version": ["v1"] * len(at),
                     "parameter_digest": [f"p_{variant.value}"] * len(at),
                     "quality": [1.0] * len(at),
-                    "status": ["accepted"] * len(at),
                     "bar": bar[keep] + shift,
                 },
                 schema_overrides={"side": pl.Int8, "exit_at": pl.Datetime("us", "UTC")},

@@ -9,7 +9,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.split import Split
 from backtest_assets.research.outcomes.measure import holds_asked, measure_outcomes, requests
 from backtest_assets.tables.bars import BARS_UM
-from backtest_assets.tables.events import EVENT_CANDIDATES, EVENT_CONTROLS
+from backtest_assets.tables.events import EVENT_CONTROLS, EVENT_REGISTRY
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import a_run, random_market
 
@@ -19,12 +19,12 @@ RUN = a_run(START, START + timedelta(days=30))
 NO_CONTROLS = EVENT_CONTROLS.empty()
 
 
-def an_event(known_at: datetime, *, status: str = "accepted", variant: str = "centre") -> pl.DataFrame:
-    row = EVENT_CANDIDATES.sample(1, n_rows=1).with_columns(
-        event_id=pl.lit(f"e{known_at:%d%H%M}"), variant=pl.lit(variant), symbol=pl.lit(scenario.SYMBOL), status=pl.lit(status),
-        known_at=pl.lit(known_at).cast(EVENT_CANDIDATES.schema["known_at"]),
+def an_event(known_at: datetime, *, variant: str = "centre") -> pl.DataFrame:
+    row = EVENT_REGISTRY.sample(1, n_rows=1).with_columns(
+        event_id=pl.lit(f"e{known_at:%d%H%M}"), variant=pl.lit(variant), symbol=pl.lit(scenario.SYMBOL),
+        known_at=pl.lit(known_at).cast(EVENT_REGISTRY.schema["known_at"]),
     )  # fmt: skip
-    return EVENT_CANDIDATES.conform(row)
+    return EVENT_REGISTRY.conform(row)
 
 
 def steps(changes: dict[int, float | None], n_bars: int = 30 * 96) -> pl.DataFrame:
@@ -172,9 +172,3 @@ def test_days_sum_to_the_whole_and_lie_within_the_hold():
     )
     assert sums.select(pl.max_horizontal(pl.col("error").max(), pl.col("share").max())).item() < 1e-9
     assert (True, True) == sums.select(pl.col("first", "last").all()).row(0)
-
-
-def test_what_was_not_accepted_is_not_measured():
-    known, funding = START + timedelta(days=2), scenario.settlements([0.0] * 99)
-    for status in ("cooldown", "low_quality", "outside_window"):
-        assert 0 == measure_outcomes(steps({}), funding, an_event(known, status=status), NO_CONTROLS, run=RUN).height

@@ -21,6 +21,7 @@ from backtest_assets.domain.blueprint import (
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun, settings_fields
 from backtest_assets.domain.split import Split
+from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.events import EVENT_CANDIDATES
@@ -56,12 +57,14 @@ def inputs_of(run: ResearchRun, *, promoted: int = 2, decision: str = "PROMOTE",
     hypotheses = _hypotheses(rng, found=found)
     blueprints = _blueprints(run, hypotheses) if found else BLUEPRINTS.empty()
     um = _bars(run, rng)
+    candidates = _candidates(run, rng)
     return ReportInputs(
         research_run=_settings(run),
         hypotheses=hypotheses,
         trial_ledger=_trials(hypotheses),
         research_checklist=_checklist(decision),
-        event_candidates=_events(run, rng),
+        event_candidates=candidates,
+        event_registry=register_events(candidates),
         blueprints=blueprints,
         features=_features(um, rng),
         bars_um=um,
@@ -190,7 +193,7 @@ def _checklist(decision: str) -> pl.DataFrame:
     return RESEARCH_CHECKLIST.conform(frame.with_columns(pl.lit(decision).alias("decision")))
 
 
-def _events(run: ResearchRun, rng: np.random.Generator) -> pl.DataFrame:
+def _candidates(run: ResearchRun, rng: np.random.Generator) -> pl.DataFrame:
     n = 3000
     frame = EVENT_CANDIDATES.sample(2, n)
     status = rng.choice(["accepted", "cooldown", "low_quality"], n, p=[0.7, 0.25, 0.05])

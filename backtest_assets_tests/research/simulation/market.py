@@ -15,7 +15,7 @@ from backtest_assets.domain.run import ResearchRun
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.context import MARKET_CONTEXT
-from backtest_assets.tables.events import EVENT_CANDIDATES
+from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 
 A, B = "AAAUSDT", "BBBUSDT"
@@ -101,35 +101,34 @@ def no_funding(n_days: int = 20, *, symbols: Sequence[str] = (A, B)) -> pl.DataF
 def events_at(
     known_bars: Sequence[int], *, symbol: str = A, sides: Sequence[int] | None = None, **columns: pl.Expr
 ) -> pl.DataFrame:
-    """Accepted centre events known when the given bars open (that is, at the close of the bar before)."""
+    """Centre events known when the given bars open (that is, at the close of the bar before)."""
     n = len(known_bars)
     frame = pl.DataFrame(
         {
             "known_at": [START + BAR * number for number in known_bars],
             "side": pl.Series(sides if sides is not None else [0] * n, dtype=pl.Int8),
         },
-        schema_overrides={"known_at": EVENT_CANDIDATES.schema["known_at"]},
+        schema_overrides={"known_at": EVENT_REGISTRY.schema["known_at"]},
     ).with_columns(
         variant=pl.lit("centre"),
         event_id=pl.format("e_{}_{}", pl.lit(symbol), pl.Series(list(known_bars), dtype=pl.Int64)),
         event_type=pl.lit(SHOCK.value),
         symbol=pl.lit(symbol),
         onset_at=pl.col("known_at") - BAR,
-        exit_at=pl.lit(None, EVENT_CANDIDATES.schema["exit_at"]),
+        exit_at=pl.lit(None, EVENT_REGISTRY.schema["exit_at"]),
         severity=pl.lit(1.0),
         threshold=pl.lit(1.0),
         definition_version=pl.lit("1"),
         parameter_digest=pl.lit("d"),
         quality=pl.lit(1.0),
-        status=pl.lit("accepted"),
     )
-    return EVENT_CANDIDATES.conform(frame.with_columns(**columns))
+    return EVENT_REGISTRY.conform(frame.with_columns(**columns))
 
 
 def random_events(
     rng: np.random.Generator, n: int, *, n_bars: int = 20 * 96, symbols: Sequence[str] = (A, B)
 ) -> pl.DataFrame:
-    return EVENT_CANDIDATES.conform(
+    return EVENT_REGISTRY.conform(
         pl.concat(
             events_at(
                 sorted(rng.choice(n_bars, n, replace=False).tolist()), symbol=s, sides=rng.choice([-1, 1], n).tolist()

@@ -54,7 +54,7 @@ def random_results(seed: int = 7, *, n_days: int = 60, n_events: int = 240, run:
         {
             "bars_um": bars,
             "settlements_um": funding,
-            "event_candidates": events,
+            "event_registry": events,
             "market_context": context,
             "blueprints": specs,
             "simulation_ledger": ledger,

@@ -129,10 +129,9 @@ def test_the_better_rank_is_served_first_and_without_room_there_is_no_trade():
     assert found.trades["blueprint_id"].to_list() == ["z_best"]
 
 
-def test_only_accepted_centre_events_of_the_family_and_scope_trigger():
+def test_only_centre_events_of_the_family_and_scope_trigger():
     events = pl.concat(
         [
-            events_at([100], status=pl.lit("cooldown")),
             events_at([200], variant=pl.lit("rate_plus")),
             events_at([300], event_type=pl.lit("range_compression_breakout_window")),
             events_at([400], symbol=B),

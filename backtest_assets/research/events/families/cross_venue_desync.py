@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition
+from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -33,6 +33,11 @@ class Desync(Definition):
     confirm_bars: int = 32
     reverted_z: float = 0.5
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing(f"|basis_z_96| is back within {self.reverted_z:g}, or on the other side")
+
 
 def detect(view: MarketView, *, params: Desync) -> pl.DataFrame:
     """Find the onsets of a basis that does not revert.
@@ -53,7 +58,9 @@ def detect(view: MarketView, *, params: Desync) -> pl.DataFrame:
     Knows:
         the basis up to the last confirming bar, none of them missing; the threshold ends one bar before the onset.
     """
-    return pl.concat([_of_symbol(grid, params).frame(grid) for grid in SymbolGrid.each(view.features, "features")])
+    return pl.concat(
+        [_of_symbol(grid, params).frame(grid, params.spacing) for grid in SymbolGrid.each(view.features, "features")]
+    )
 
 
 def _of_symbol(grid: SymbolGrid, params: Desync) -> Candidates:
@@ -70,7 +77,6 @@ def _of_symbol(grid: SymbolGrid, params: Desync) -> Candidates:
         onset_us=grid.open_us[onset],
         known_row=known,
         exit_row=end,
-        free_row=end,
         side=-side,
         severity=size[onset] / threshold[onset],
         threshold=threshold[onset],

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition
+from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -36,6 +36,11 @@ class ForcedFlow(Definition):
     quiet_bars: int = 32
     cooldown_bars: int = 32
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.cooldown_bars)
+
 
 def detect(view: MarketView, *, params: ForcedFlow) -> pl.DataFrame:
     """Find bursts of one-sided flow after which the price goes no further.
@@ -57,7 +62,9 @@ def detect(view: MarketView, *, params: ForcedFlow) -> pl.DataFrame:
     Knows:
         bars up to the last quiet one, none of them missing; the threshold ends one bar before the anchor.
     """
-    return pl.concat([_of_symbol(bar_grid, grid, params).frame(grid) for bar_grid, grid in view.grids()])
+    return pl.concat(
+        [_of_symbol(bar_grid, grid, params).frame(grid, params.spacing) for bar_grid, grid in view.grids()]
+    )
 
 
 def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Candidates:
@@ -70,7 +77,6 @@ def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Ca
         onset_us=grid.open_us[anchor],
         known_row=known,
         exit_row=known + params.cooldown_bars,
-        free_row=known + params.cooldown_bars,
         side=-direction[anchor],
         severity=np.abs(flow[anchor]) / threshold[anchor],
         threshold=threshold[anchor],

@@ -7,7 +7,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.crowd import Crowd
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 
@@ -27,6 +27,11 @@ class FundingOnset(Definition):
     rate: float = 0.05
     cooldown_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.cooldown_bars)
+
 
 def detect(view: MarketView, *, params: FundingOnset) -> pl.DataFrame:
     """Find the settlements at which funding becomes extreme.
@@ -45,7 +50,12 @@ def detect(view: MarketView, *, params: FundingOnset) -> pl.DataFrame:
         the settlement itself; the threshold ends before it.
     """
     grids = SymbolGrid.each(view.features, "features")
-    return pl.concat([_of_symbol(Crowd.of(view.settlements(grid.symbol)), grid, params).frame(grid) for grid in grids])
+    return pl.concat(
+        [
+            _of_symbol(Crowd.of(view.settlements(grid.symbol)), grid, params).frame(grid, params.spacing)
+            for grid in grids
+        ]
+    )
 
 
 def _of_symbol(crowd: Crowd, grid: SymbolGrid, params: FundingOnset) -> Candidates:

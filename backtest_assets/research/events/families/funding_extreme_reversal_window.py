@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
@@ -36,6 +36,11 @@ class FundingReversal(Definition):
     patience_bars: int = 96
     cooldown_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.cooldown_bars)
+
 
 def detect(view: MarketView, *, params: FundingReversal) -> pl.DataFrame:
     """Find reversals after the onset of a funding extreme.
@@ -61,7 +66,7 @@ def detect(view: MarketView, *, params: FundingReversal) -> pl.DataFrame:
         [
             _of_symbol(
                 np.log(bar_grid.values("close")), grid, _onsets(view.settlements(grid.symbol), params), params
-            ).frame(grid)
+            ).frame(grid, params.spacing)
             for bar_grid, grid in view.grids()
         ]
     )
@@ -104,7 +109,6 @@ def _of_symbol(price: FloatArray, grid: SymbolGrid, onsets: pl.DataFrame, params
         onset_us=settled_us[found],
         known_row=turned[found],
         exit_row=turned[found] + params.cooldown_bars,
-        free_row=turned[found] + params.cooldown_bars,
         side=side[found],
         severity=size / threshold,
         threshold=threshold,

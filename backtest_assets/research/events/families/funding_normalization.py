@@ -8,7 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.crowd import HOUR_US, Crowd, Spells
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -36,6 +36,11 @@ class FundingNormalization(Definition):
     patience_hours: int = 24
     cooldown_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.cooldown_bars)
+
 
 def detect(view: MarketView, *, params: FundingNormalization) -> pl.DataFrame:
     """Find the first usual settlement after an extreme one; an extreme normalises once.
@@ -55,7 +60,12 @@ def detect(view: MarketView, *, params: FundingNormalization) -> pl.DataFrame:
         settlements up to the usual one; each threshold ends before its settlement.
     """
     grids = SymbolGrid.each(view.features, "features")
-    return pl.concat([_of_symbol(Crowd.of(view.settlements(grid.symbol)), grid, params).frame(grid) for grid in grids])
+    return pl.concat(
+        [
+            _of_symbol(Crowd.of(view.settlements(grid.symbol)), grid, params).frame(grid, params.spacing)
+            for grid in grids
+        ]
+    )
 
 
 def _of_symbol(crowd: Crowd, grid: SymbolGrid, params: FundingNormalization) -> Candidates:

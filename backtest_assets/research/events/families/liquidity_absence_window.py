@@ -8,7 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.clock import BAR_US, BARS_PER_DAY
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
@@ -42,6 +42,11 @@ class Absence(Definition):
     least_days: int = 20
     window_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.window_bars)
+
 
 def detect(view: MarketView, *, params: Absence) -> pl.DataFrame:
     """Find funding hours without activity after one with it; a state that lasts fires once.
@@ -63,7 +68,7 @@ def detect(view: MarketView, *, params: Absence) -> pl.DataFrame:
     Knows:
         the onset bar's close; the threshold ends one day before it.
     """
-    return pl.concat([_of_symbol(grid, params).frame(grid) for _, grid in view.grids()])
+    return pl.concat([_of_symbol(grid, params).frame(grid, params.spacing) for _, grid in view.grids()])
 
 
 def _of_symbol(grid: SymbolGrid, params: Absence) -> Candidates:
@@ -78,7 +83,6 @@ def _of_symbol(grid: SymbolGrid, params: Absence) -> Candidates:
         onset_us=grid.open_us[row],
         known_row=row,
         exit_row=row + params.window_bars,
-        free_row=row + params.window_bars,
         side=np.zeros(row.size, dtype=np.int64),
         severity=1.0 / share[onset],
         threshold=threshold[onset],

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.shock import Crossings
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -36,6 +36,11 @@ class RefillLag(Definition):
     usual_bars: int = 96
     window_bars: int = 48
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.window_bars)
+
 
 def detect(view: MarketView, *, params: RefillLag) -> pl.DataFrame:
     """Find sudden moves after which every bar stays wide; a gap among these bars leaves it unconfirmed.
@@ -54,7 +59,7 @@ def detect(view: MarketView, *, params: RefillLag) -> pl.DataFrame:
     Knows:
         the last confirming bar's close; threshold and usual range end before the move.
     """
-    return pl.concat([_of_symbol(grid, params).frame(grid) for _, grid in view.grids()])
+    return pl.concat([_of_symbol(grid, params).frame(grid, params.spacing) for _, grid in view.grids()])
 
 
 def _of_symbol(grid: SymbolGrid, params: RefillLag) -> Candidates:
@@ -69,7 +74,6 @@ def _of_symbol(grid: SymbolGrid, params: RefillLag) -> Candidates:
         onset_us=grid.open_us[onset],
         known_row=onset + params.lag_bars,
         exit_row=onset + params.lag_bars + params.window_bars,
-        free_row=onset + params.lag_bars + params.window_bars,
         side=np.zeros(onset.size, dtype=np.int64),
         severity=move.severity[lags],
         threshold=move.threshold[lags],

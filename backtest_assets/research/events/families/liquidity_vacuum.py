@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Definition
+from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.shock import Crossings
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -45,6 +45,12 @@ class Vacuum(Definition):
     longest_bars: int = 96
     rest_bars: int = 12
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        until = f"a bar that is not thin, at the latest {self.longest_bars} bars after the onset"
+        return Spacing(until, rest_bars=self.rest_bars)
+
 
 def detect(view: MarketView, *, params: Vacuum) -> pl.DataFrame:
     """Find the first run of thin bars after a sudden move; a gap ends a run.
@@ -68,7 +74,7 @@ def detect(view: MarketView, *, params: Vacuum) -> pl.DataFrame:
         [
             _of_symbol(
                 _thin(grid.values("volume_quote_ratio_2880"), grid.values("range_frac"), params), grid, params
-            ).frame(grid)
+            ).frame(grid, params.spacing)
             for _, grid in view.grids()
         ]
     )
@@ -99,7 +105,6 @@ def _of_symbol(thin: BoolArray, grid: SymbolGrid, params: Vacuum) -> Candidates:
         onset_us=grid.open_us[first],
         known_row=known,
         exit_row=end,
-        free_row=end + params.rest_bars,
         side=np.zeros(first.size, dtype=np.int64),
         severity=move.severity[newest],
         threshold=move.threshold[newest],

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition
+from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray
@@ -30,6 +30,11 @@ class Breakout(Definition):
     rate: float = 0.20
     cooldown_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.cooldown_bars)
+
 
 def detect(view: MarketView, *, params: Breakout) -> pl.DataFrame:
     """Find closes outside a compressed range.
@@ -49,7 +54,10 @@ def detect(view: MarketView, *, params: Breakout) -> pl.DataFrame:
         the breakout bar's close; range, compression and threshold end one bar before it.
     """
     return pl.concat(
-        [_of_symbol(bar_grid.values("close"), grid, params).frame(grid) for bar_grid, grid in view.grids()]
+        [
+            _of_symbol(bar_grid.values("close"), grid, params).frame(grid, params.spacing)
+            for bar_grid, grid in view.grids()
+        ]
     )
 
 
@@ -66,7 +74,6 @@ def _of_symbol(close: FloatArray, grid: SymbolGrid, params: Breakout) -> Candida
         onset_us=grid.open_us[row],
         known_row=row,
         exit_row=row + params.cooldown_bars,
-        free_row=row + params.cooldown_bars,
         side=side[row],
         severity=np.abs(np.log(close[row] / edge)) / rv[row],
         threshold=lagged(threshold)[row],

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.research.events.definition import Candidates, Status
+from backtest_assets.research.events.definition import IS_ACCEPTED, Candidates, Spacing
 from backtest_assets.research.events.shock import Shock
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -29,6 +29,11 @@ class Aftershock(Shock):
 
     window_bars: int = 96
 
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return Spacing.window(self.window_bars)
+
 
 def detect(view: MarketView, *, params: Aftershock) -> pl.DataFrame:
     """Find the ends of accepted volatility shocks; a shock that ends on a gap has no aftershock window.
@@ -47,12 +52,16 @@ def detect(view: MarketView, *, params: Aftershock) -> pl.DataFrame:
     Knows:
         the close of the parent's last quiet bar.
     """
-    return pl.concat([_of_symbol(grid, params).frame(grid) for grid in SymbolGrid.each(view.features, "features")])
+    return pl.concat(
+        [_of_symbol(grid, params).frame(grid, params.spacing) for grid in SymbolGrid.each(view.features, "features")]
+    )
 
 
 def _of_symbol(grid: SymbolGrid, params: Aftershock) -> Candidates:
     shocks = params.shocks(grid)
-    is_parent = (shocks.frame(grid)["status"] == Status.ACCEPTED.value).to_numpy() & (shocks.exit_row < NEVER)
+    is_parent = shocks.frame(grid, params.shock_spacing).select(IS_ACCEPTED).to_series().to_numpy() & (
+        shocks.exit_row < NEVER
+    )
     is_parent[is_parent] = grid.is_real[shocks.exit_row[is_parent]]
     end, threshold = shocks.exit_row[is_parent], shocks.threshold[is_parent]
     ratio = grid.values("rv_ratio_288")
@@ -61,7 +70,6 @@ def _of_symbol(grid: SymbolGrid, params: Aftershock) -> Candidates:
         onset_us=grid.open_us[end],
         known_row=end,
         exit_row=end + params.window_bars,
-        free_row=end + params.window_bars,
         side=np.zeros(end.size, dtype=np.int64),
         severity=peak / threshold,
         threshold=threshold,

@@ -6,6 +6,7 @@ from typing import ClassVar
 import polars as pl
 
 from backtest_assets.domain.event import EventType
+from backtest_assets.research.events.definition import Spacing
 from backtest_assets.research.events.shock import Shock
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -18,6 +19,11 @@ class VolShock(Shock):
     event_type: ClassVar[EventType] = EventType.VOL_SHOCK_RELAXATION
     version: ClassVar[str] = "vol_shock_v2: rv_ratio_288 crosses up its trailing 90-day quantile, lagged one bar"
     needs: ClassVar[tuple[str, ...]] = ("rv_ratio_288",)
+
+    @property
+    def spacing(self) -> Spacing:
+        """The family's cooldown and de-overlap rule."""
+        return self.shock_spacing
 
 
 def detect(view: MarketView, *, params: VolShock) -> pl.DataFrame:
@@ -36,4 +42,6 @@ def detect(view: MarketView, *, params: VolShock) -> pl.DataFrame:
     Knows:
         the onset bar's close; the threshold ends one bar before it.
     """
-    return pl.concat([params.shocks(grid).frame(grid) for grid in SymbolGrid.each(view.features, "features")])
+    return pl.concat(
+        [params.shocks(grid).frame(grid, params.spacing) for grid in SymbolGrid.each(view.features, "features")]
+    )
