@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from backtest_assets.gates import (
+    barriers,
     bars,
     blueprints,
     context,
@@ -49,6 +50,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "event_families": events.GATES_EVENT_FAMILIES,
         "event_controls": events.GATES_EVENT_CONTROLS,
         "event_outcomes": outcomes.GATES_EVENT_OUTCOMES,
+        "event_barriers": barriers.GATES_EVENT_BARRIERS,
         "hypotheses": hypotheses.GATES_HYPOTHESES,
         "trial_ledger": hypotheses.GATES_TRIAL_LEDGER,
         "research_checklist": hypotheses.GATES_RESEARCH_CHECKLIST,

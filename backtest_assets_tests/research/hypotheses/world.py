@@ -233,5 +233,5 @@ def _outcome(
         start + bar * BAR, split.value, event["side"], delay, hold,
         start + entry * BAR, start + leave * BAR, first, last, (last / first - 1) * 1e4, hold / 100,
         min(0.0, (path.min() * 0.999 / first - 1) * 1e4), max(0.0, (path.max() * 1.001 / first - 1) * 1e4),
-        days, bps, shares,
+        float(np.sqrt(np.mean(np.diff(np.log(opens[entry : leave + 1])) ** 2)) * 1e4), days, bps, shares,
     )  # fmt: skip
