@@ -17,6 +17,7 @@ class Stage(StrEnum):
     CONTEXT = "context"
     EVENTS = "events"
     OUTCOMES = "outcomes"
+    PHASE1 = "phase1"
     HYPOTHESES = "hypotheses"
     BLUEPRINTS = "blueprints"
     SIMULATION = "simulation"

@@ -14,11 +14,16 @@ from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.detect import detect_events
+from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.study import score_hypotheses
+from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import measure_outcomes
+from backtest_assets.research.phase1.evidence import weigh_families
+from backtest_assets.research.phase1.hazards import build_hazards
+from backtest_assets.research.phase1.sets import Measured
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.research.simulation.ledger import simulate_ledger, simulate_trades
 from backtest_assets.research.walkforward.splits import slice_metrics, summarise
@@ -84,7 +89,17 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
     frames["event_registry"] = events = register_events(frames["event_candidates"])
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
-    frames["hypotheses"] = score_hypotheses(frames["event_outcomes"], events, frames["market_context"], bars, run=run)
+    controls = frames["event_controls"]
+    frames["event_families"] = summarise_families(frames["event_candidates"], frames["features"], run=run)
+    frames["event_barriers"] = measure_barriers(bars, frames["features"], events, controls, run=run)
+    frames["phase1_hazards"] = build_hazards(frames["event_barriers"], run=run)
+    frames["phase1_evidence"] = weigh_families(
+        Measured(frames["event_outcomes"], frames["event_barriers"], controls),
+        events, frames["event_families"], MarketView(bars, frames["features"], funding), run=run,
+    )  # fmt: skip
+    frames["hypotheses"] = score_hypotheses(
+        frames["event_outcomes"], events, frames["market_context"], bars, frames["phase1_evidence"], run=run
+    )
     frames["research_checklist"] = decide(frames["hypotheses"], run=run)
     frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":

@@ -135,6 +135,7 @@ def _wrong_verdicts(evidence: Evidence) -> pl.DataFrame:
 def _is_judged_right(row: dict[str, Any], run: ResearchRun) -> bool:
     number = {name: math.nan if value is None else value for name, value in row.items()}
     asked = {
+        "gate_phase1": row["phase1_decision"] == "pass",
         "gate_multiplicity": number["p_rw"] <= MAX_ADJUSTED_P
         and number["p_bh"] <= MAX_ADJUSTED_P
         and number["expectancy_after_multiplicity_bps"] > 0,
@@ -155,6 +156,22 @@ def _is_judged_right(row: dict[str, Any], run: ResearchRun) -> bool:
     red = [name.removeprefix("gate_") for name in GATE_NUMBERS if not asked[name]]
     status = "rejected" if red else "selected"
     return row["status"] == status and row["fail_reasons"] == ",".join(red) and all(row[g] == asked[g] for g in asked)
+
+
+def _disobedient(evidence: Evidence) -> pl.DataFrame:
+    """Return hypotheses that say another decision of phase 1 than the evidence of their family."""
+    decided = (
+        evidence.inputs["phase1_evidence"]
+        .group_by("event_type")
+        .agg(said=pl.col("decision").first(), n_said=pl.col("decision").n_unique())
+    )
+    both = evidence.frame.join(decided, on="event_type", how="left")
+    is_obeyed = (
+        (pl.col("phase1_decision") == pl.col("said"))
+        & (pl.col("n_said") == 1)
+        & (~pl.col("gate_phase1") | (pl.col("said") == "pass"))
+    )
+    return broken(both, is_obeyed).select("hypothesis_id", "event_type", "phase1_decision", "said", "gate_phase1")
 
 
 def _ask_selected(evidence: Evidence) -> Verdict:
@@ -207,11 +224,13 @@ def _miscounted_rows(evidence: Evidence) -> pl.DataFrame:
     """Count the candidates again, row by row, from the hypotheses."""
     rows = evidence.inputs["hypotheses"].to_dicts()
     tested = [row for row in rows if row["is_eligible"]]
-    survivors = [row for row in tested if row["gate_multiplicity"]]
+    admitted = [row for row in tested if row["gate_phase1"]]
+    survivors = [row for row in admitted if row["gate_multiplicity"]]
     counts = {
         "hypotheses_enumerated": len(rows),
         "eligible_hypotheses": len(tested),
         "evidence_finite": sum(all(row[name] is not None for name in EVIDENCE) for row in tested),
+        "phase1_passed": len(admitted),
         "multiplicity_survivors": len(survivors),
         "validation_confirmed": sum(row["gate_validation"] for row in survivors),
         "selected_hypotheses": sum(all(row[name] for name in GATE_NUMBERS) for row in tested),
@@ -256,6 +275,12 @@ GATES_HYPOTHESES: Final = (
     ),
     rows_gate(
         "test_stays_sealed", "Outcomes are of train and validation only.", _sealed_rows, fix="measure outcomes again"
+    ),
+    rows_gate(
+        "phase1_obeyed",
+        "Every hypothesis carries its family's decision of phase 1 and obeys it.",
+        _disobedient,
+        fix=_AGAIN,
     ),
     rows_gate(
         "verdicts_follow_numbers", "Gates, status and reasons follow from the numbers.", _wrong_verdicts, fix=_AGAIN

@@ -9,7 +9,7 @@ from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.outcomes.measure import requests
+from backtest_assets.research.outcomes.measure import LEAST_REAL_SHARE, requests
 
 SUM_TOLERANCE_BPS: Final = 1e-9
 """Rounding allowed between a sum and its parts [bps]; measured: 2e-12."""
@@ -107,6 +107,35 @@ def _wrong_funding(evidence: Evidence) -> pl.DataFrame:
     ).select(*_KEY, "funding_bps", "again")
 
 
+def _wrong_vol(evidence: Evidence) -> pl.DataFrame:
+    """Return rows that know their volatility where too few bars are real, or do not; and sampled ones that know another."""
+    is_real = pl.col("open").is_not_null() & pl.col("close").is_not_null()
+    bars = (
+        evidence.inputs["bars_um"]
+        .select("symbol", "open_at", "open", "close", is_real=is_real)
+        .sort("symbol", "open_at")
+    )
+    before = bars.select("symbol", "open_at", n=pl.col("is_real").cum_sum().over("symbol") - pl.col("is_real"))
+    counted = evidence.frame.join(
+        before.rename({"open_at": "entered_at", "n": "n_in"}), on=["symbol", "entered_at"], how="left"
+    ).join(before.rename({"open_at": "exited_at", "n": "n_out"}), on=["symbol", "exited_at"], how="left")
+    n_bars = (pl.col("exited_at") - pl.col("entered_at")) / BAR
+    is_enough = (pl.col("n_out").cast(pl.Int64) - pl.col("n_in").cast(pl.Int64)) >= LEAST_REAL_SHARE * n_bars
+    wrongly_known = broken(counted, is_enough == pl.col("realized_vol_bps").is_not_null())
+    sample = evidence.frame.filter(pl.col("realized_vol_bps").is_not_null()).sort(_KEY)
+    sample = sample.gather_every(max(1, sample.height // _SAMPLE))
+    again = (
+        sample.select(*_KEY, "symbol", open_at=pl.datetime_ranges("entered_at", "exited_at", "15m", closed="left"))
+        .explode("open_at", empty_as_null=True, keep_nulls=True)
+        .join(bars, on=["symbol", "open_at"], how="left")
+        .group_by(_KEY)
+        .agg(again=((pl.col("close") / pl.col("open")).log() ** 2).mean().sqrt() * _BPS)
+    )
+    near = (pl.col("realized_vol_bps") - pl.col("again")).abs() <= SUM_TOLERANCE_BPS * (1.0 + pl.col("again").abs())
+    unlike = broken(sample.join(again, on=_KEY, how="left"), near)
+    return pl.concat([rows.select(*_KEY, "realized_vol_bps") for rows in (wrongly_known, unlike)])
+
+
 def _unmeasured(evidence: Evidence) -> tuple[float, str]:
     asked = _requests(evidence)
     missing = asked.join(evidence.frame, on=_KEY, how="anti")
@@ -184,6 +213,13 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
         f"Funding of {_SAMPLE} rows, summed again settlement by settlement, is the stored one.",
         _wrong_funding,
         fix="settlements_um changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "volatility_recounted",
+        f"Volatility is known where enough bars are real; that of {_SAMPLE} rows, from their bars one by one, is the stored one.",
+        _wrong_vol,
+        fix="bars_um changed after measuring: rebuild event_outcomes",
         may_be_empty=_nothing_asked,
     ),
     limit_gate(

@@ -1,26 +1,18 @@
 """What must be true of the registry: exactly the accepted candidates (X6), and spaced; what makes a candidate true stays out.
 
-The recount is DuckDB's, in memory and with its doors shut: another engine, another language, and the word `accepted` written
+The recount is DuckDB's (`gates.sql`): another engine, another language, and the word `accepted` written
 once more on purpose. Nothing of how the registry was made is used.
 """
 
-from typing import Final, cast
+from typing import Final
 
-import duckdb
 import polars as pl
 
 from backtest_assets.gates.ask import rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.spacing import too_soon
+from backtest_assets.gates.sql import ask_sql
 
-_SHUT: Final = (
-    "SET TimeZone = 'UTC'",
-    "SET autoload_known_extensions = false",
-    "SET autoinstall_known_extensions = false",
-    "SET python_enable_replacements = false",
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
 _RECOUNT: Final = """
 WITH accepted AS (
     SELECT variant, event_type, symbol, year(known_at) AS year, count(*) AS n_accepted
@@ -55,12 +47,7 @@ ORDER BY what, variant, known_at, event_id
 
 
 def _asked(evidence: Evidence, sql: str) -> pl.DataFrame:
-    with duckdb.connect(":memory:") as connection:
-        for lock in _SHUT:
-            connection.execute(lock)
-        connection.register("candidates", cast("object", evidence.inputs["event_candidates"].to_arrow()))
-        connection.register("registry", cast("object", evidence.frame.to_arrow()))
-        return connection.sql(sql).pl()
+    return ask_sql(sql, {"candidates": evidence.inputs["event_candidates"], "registry": evidence.frame})
 
 
 def _miscounted(evidence: Evidence) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from backtest_assets.gates import (
+    barriers,
     bars,
     blueprints,
     context,
@@ -17,6 +18,7 @@ from backtest_assets.gates import (
     open_interest,
     outcomes,
     parity,
+    phase1,
     positioning,
     promotions,
     raw,
@@ -51,6 +53,9 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "event_registry": parity.GATES_EVENT_REGISTRY,
         "event_controls": events.GATES_EVENT_CONTROLS,
         "event_outcomes": outcomes.GATES_EVENT_OUTCOMES,
+        "event_barriers": barriers.GATES_EVENT_BARRIERS,
+        "phase1_hazards": phase1.GATES_PHASE1_HAZARDS,
+        "phase1_evidence": phase1.GATES_PHASE1_EVIDENCE,
         "hypotheses": hypotheses.GATES_HYPOTHESES,
         "trial_ledger": hypotheses.GATES_TRIAL_LEDGER,
         "research_checklist": hypotheses.GATES_RESEARCH_CHECKLIST,

@@ -58,6 +58,35 @@ def romano_wolf(t: FloatArray, t_star: NDArray[np.floating], *, n_days: int) -> 
     return adjusted
 
 
+def max_t(t: FloatArray, t_star: NDArray[np.floating]) -> FloatArray:
+    """Adjust two-sided p-values of a few statistics together: by the largest |t| of each draw, in one step.
+
+    Args:
+        t: (n_hypotheses,); NaN = unknown.
+        t_star: (n_draws, n_hypotheses), draws of the same statistics under their joint null; a column with NaN = unknown.
+
+    Returns:
+        (n_hypotheses,) adjusted p in [1 / (n_draws + 1), 1]; 1 for an unknown hypothesis.
+
+    Raises:
+        ValueError: if shapes do not fit or there is no draw.
+
+    Source:
+        Westfall and Young (1993), single-step maxT.
+    """
+    _check_draws(t_star)
+    if t.shape != t_star.shape[1:]:
+        message = f"t {t.shape} and t_star {t_star.shape} must have one column per hypothesis"
+        raise ValueError(message)
+    known = ~(np.isnan(t) | np.isnan(t_star).any(axis=0))
+    adjusted = np.ones(t.size)
+    if known.any():
+        luckiest = np.sort(np.abs(t_star[:, known]).max(axis=1))
+        n_below = np.searchsorted(luckiest, np.abs(t[known]), side="left")
+        adjusted[known] = (1 + t_star.shape[0] - n_below) / (1 + t_star.shape[0])
+    return adjusted
+
+
 def luckiest_null(t_star: NDArray[np.floating]) -> float:
     """Average the largest statistic of each draw: the t that the luckiest of these hypotheses shows without any edge.
 

@@ -171,6 +171,60 @@ def extremes_between(
     return _extremes(low, high, begin.astype(np.int64), end.astype(np.int64))
 
 
+def mean_square_between(values: FloatArray, begin: IntArray, end: IntArray) -> tuple[FloatArray, IntArray]:
+    """Average the squares of what is present in [begin, end).
+
+    Args:
+        values: (n_observations,), NaN = missing.
+        begin: (n_spans,) first position.
+        end: (n_spans,) position after the last.
+
+    Returns:
+        Two arrays (n_spans,): the mean square, NaN where a span holds no value, and how many values it holds.
+
+    Raises:
+        ValueError: if a span leaves the series or the shapes differ.
+
+    Source:
+        Definition.
+    """
+    if begin.shape != end.shape or (begin.size and (begin.min() < 0 or end.max() > values.size)):
+        message = f"spans {begin.shape}, {end.shape} must agree and stay within {values.shape} observations"
+        raise ValueError(message)
+    return _mean_square(values, begin.astype(np.int64), end.astype(np.int64))
+
+
+def first_touches(
+    low: FloatArray, high: FloatArray, spans: tuple[IntArray, IntArray], barriers: tuple[FloatArray, FloatArray]
+) -> tuple[IntArray, IntArray]:
+    """Find the first bar of each span whose low lies below a floor, and the first whose high lies above a ceiling.
+
+    Args:
+        low: (n_observations,), NaN never counts.
+        high: (n_observations,), NaN never counts.
+        spans: first position and position after the last, each (n_spans,).
+        barriers: floor and ceiling, each (n_spans,) in the unit of the series; NaN is never passed.
+
+    Returns:
+        Two arrays (n_spans,) of positions, floor first; `NEVER` where the span does not get there.
+
+    Raises:
+        ValueError: if a span leaves the series or the shapes differ.
+
+    Source:
+        Definition.
+    """
+    (begin, end), (floor, ceiling) = spans, barriers
+    fit = begin.shape == end.shape == floor.shape == ceiling.shape and low.shape == high.shape
+    if not fit or (begin.size and (begin.min() < 0 or end.max() > low.size)):
+        message = (
+            f"spans {begin.shape}, {end.shape} and barriers {floor.shape}, {ceiling.shape} must agree and stay within "
+            f"{low.shape}, {high.shape} bars"
+        )
+        raise ValueError(message)
+    return _touches(low, high, (begin.astype(np.int64), end.astype(np.int64)), barriers)
+
+
 @kernel
 def _accept(starts: IntArray, free_from: IntArray) -> BoolArray:
     accepted = np.zeros(starts.size, dtype=np.bool_)
@@ -205,3 +259,34 @@ def _extremes(low: FloatArray, high: FloatArray, begin: IntArray, end: IntArray)
         if bottom <= top:
             lowest[i], highest[i] = bottom, top
     return lowest, highest
+
+
+@kernel
+def _mean_square(values: FloatArray, begin: IntArray, end: IntArray) -> tuple[FloatArray, IntArray]:
+    mean = np.full(begin.size, np.nan)
+    count = np.zeros(begin.size, dtype=np.int64)
+    for i in range(begin.size):
+        total = 0.0
+        for t in range(begin[i], end[i]):
+            if values[t] == values[t]:  # false for NaN
+                total += values[t] * values[t]
+                count[i] += 1
+        if count[i]:
+            mean[i] = total / count[i]
+    return mean, count
+
+
+@kernel
+def _touches(
+    low: FloatArray, high: FloatArray, spans: tuple[IntArray, IntArray], barriers: tuple[FloatArray, FloatArray]
+) -> tuple[IntArray, IntArray]:
+    (begin, end), (floor, ceiling) = spans, barriers
+    down = np.full(begin.size, np.iinfo(np.int64).max, dtype=np.int64)
+    up = np.full(begin.size, np.iinfo(np.int64).max, dtype=np.int64)
+    for i in range(begin.size):
+        for t in range(end[i] - 1, begin[i] - 1, -1):
+            if low[t] < floor[i]:  # false for NaN
+                down[i] = t
+            if high[t] > ceiling[i]:
+                up[i] = t
+    return down, up

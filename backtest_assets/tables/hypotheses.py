@@ -33,6 +33,7 @@ HYPOTHESES = Table(
         Column("n_days_validation", _I, "days", "Accrual days on validation."),
         Column("n_run", _I, "events", "Events of the whole run window; a count, nothing else of test is seen."),
         Column("is_eligible", _B, "bool", "Enough events and days to be tested, from counts only.", sample=(1, 1)),
+        Column("phase1_decision", _S, "text", "What phase 1 decided about the family: pass, freeze or not_run."),
         _nullable("gross_mean_train_bps", "bps per event", "Mean before costs and funding."),
         _nullable("net_mean_train_bps", "bps per event", "Mean net of costs and funding."),
         _nullable(
@@ -90,6 +91,7 @@ HYPOTHESES = Table(
         _nullable(
             "favourable_q95_train_bps", "bps of notional", "95th percentile of the best move for the position on train."
         ),
+        Column("gate_phase1", _B, "bool", "phase1_decision is pass; the others stay in the multiplicity adjustment."),
         Column("gate_multiplicity", _B, "bool", "p_rw and p_bh <= 0.05 and expectancy after multiplicity > 0."),
         Column("gate_validation", _B, "bool", "Validation mean > 0 and p <= 0.10."),
         Column("gate_ess", _B, "bool", "ess_run >= phase2_min_ess."),

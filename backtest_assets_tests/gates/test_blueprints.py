@@ -21,7 +21,7 @@ PARSING = {"spec_readable", "fitted_on_train", "of_this_run"}
 @cache
 def compiled():
     w = make_world(1, plant=Plant(bps=45))
-    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     # One planted edge selects near-copies on one side, which compile to one blueprint; the last of them becomes another
     # family, so that ranks, caps and duplicates have something to say.
     last = hypotheses.filter(pl.col("status") == "selected").sort("t_train")["hypothesis_id"][0]

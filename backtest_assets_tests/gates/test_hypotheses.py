@@ -11,7 +11,7 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+from backtest_assets_tests.research.hypotheses.world import Plant, make_world, phase1_of
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 @cache
 def planted():
     w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
 def evidence(table, frame, *, inputs=None, previous=None):
@@ -30,6 +30,7 @@ def evidence(table, frame, *, inputs=None, previous=None):
         "event_registry": w.events,
         "market_context": w.context,
         "bars_um": w.bars,
+        "phase1_evidence": w.phase1,
     }
     part = Partition.of_run(w.run.run_id)
     return Evidence(table, part, frame, AS_OF, run=w.run, inputs=given | (inputs or {}), previous=previous)
@@ -60,7 +61,7 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
     assert red(GATES_HYPOTHESES, asked) >= errors(GATES_HYPOTHESES) - {"test_stays_sealed"}
     w, hypotheses = planted()
     blind = Evidence(HYPOTHESES, Partition.of_run("w"), hypotheses, AS_OF, run=w.run)
-    assert red(GATES_HYPOTHESES, blind) == {"means_recomputed", "test_stays_sealed"}
+    assert red(GATES_HYPOTHESES, blind) == {"means_recomputed", "test_stays_sealed", "phase1_obeyed"}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,8 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
         (lambda f: f.with_columns(gate_ess=~pl.col("gate_ess")), "verdicts_follow_numbers"),
         (lambda f: f.with_columns(fail_reasons=pl.lit("")), "verdicts_follow_numbers"),
         (lambda f: f.with_columns(status=pl.lit("rejected")), "candidates_selected"),
+        (lambda f: f.with_columns(gate_phase1=~pl.col("gate_phase1")), "verdicts_follow_numbers"),
+        (lambda f: f.with_columns(phase1_decision=pl.lit("freeze"), gate_phase1=False), "phase1_obeyed"),
     ],
 )
 def test_every_corruption_of_the_hypotheses_is_caught(change, gate):
@@ -91,6 +94,16 @@ def test_outcomes_of_the_test_window_break_the_seal(change):
     w, hypotheses = planted()
     asked = evidence(HYPOTHESES, hypotheses, inputs={"event_outcomes": w.outcomes.with_columns(**change)})
     assert "test_stays_sealed" in red(GATES_HYPOTHESES, asked)
+
+
+def test_a_hypothesis_that_passes_where_its_family_is_frozen_or_of_two_minds_is_caught():
+    w, hypotheses = planted()
+    frozen = phase1_of(w.run, vol_shock_relaxation="freeze")
+    is_first = pl.int_range(pl.len()) == 0
+    torn = w.phase1.with_columns(decision=pl.when(is_first).then(pl.lit("freeze")).otherwise("decision"))
+    for phase1 in (frozen, torn, frozen.filter(pl.col("event_type") != "vol_shock_relaxation")):
+        asked = evidence(HYPOTHESES, hypotheses, inputs={"phase1_evidence": phase1})
+        assert red(GATES_HYPOTHESES, asked) == {"phase1_obeyed"}
 
 
 def test_a_remark_says_that_nothing_was_selected_and_does_not_block():

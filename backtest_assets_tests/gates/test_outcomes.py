@@ -49,6 +49,9 @@ def test_no_outcomes_are_legal_only_where_none_were_to_be_measured():
         ({"lowest_bps": pl.lit(1.0)}, "prices_are_opens"),
         ({"funding_bps": pl.col("funding_bps") + 1e-6}, "accruals_add_up"),
         ({"funding_bps": pl.lit(0.0)}, "funding_recounted"),
+        ({"realized_vol_bps": pl.col("realized_vol_bps") * 1.0001}, "volatility_recounted"),
+        ({"realized_vol_bps": pl.lit(None, dtype=pl.Float64)}, "volatility_recounted"),
+        ({"realized_vol_bps": pl.col("realized_vol_bps").fill_null(0.0)}, "volatility_recounted"),
         ({"accrual_share": pl.col("accrual_bps")}, "accruals_add_up"),
     ],
 )

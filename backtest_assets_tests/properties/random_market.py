@@ -20,6 +20,7 @@ from backtest_assets.research.events.eligibility import drop_ineligible
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.features.universe import build_universe
+from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets.tables.raw import RAW_UM_FUNDING
@@ -74,6 +75,10 @@ class RandomMarket:
     @cached_property
     def outcomes(self):
         return measure_outcomes(self.bars, self.funding, self.events, self.controls, run=self.run)
+
+    @cached_property
+    def barriers(self):
+        return measure_barriers(self.bars, self.features, self.events, self.controls, run=self.run)
 
     def known_by(self, cut: datetime) -> "RandomMarket":
         """The same market as it was known at an instant."""

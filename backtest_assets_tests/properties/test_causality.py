@@ -30,8 +30,8 @@ from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, Rand
 
 SCORING_ROOMS = {"walkforward", "promotions", "report"}
 """They read results; the rows they score are causal already."""
-FUTURE_ROOMS = {"outcomes", "hypotheses"}
-"""The future's own room, and the room that learns from it on train windows."""
+FUTURE_ROOMS = {"outcomes", "phase1", "hypotheses"}
+"""The future's own room, and the rooms that learn from it on train windows."""
 
 LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel", "events.told"}
 """They say what the archive holds at `as_of`, or sum up a whole run: not what a market was; no causal room reads them."""

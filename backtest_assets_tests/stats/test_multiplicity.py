@@ -8,7 +8,13 @@ from scipy import stats
 
 from backtest_assets.stats.bootstrap import wild_day_bootstrap
 from backtest_assets.stats.clustered import accrual_t
-from backtest_assets.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, luckiest_null, romano_wolf
+from backtest_assets.stats.multiplicity import (
+    benjamini_hochberg,
+    benjamini_yekutieli,
+    luckiest_null,
+    max_t,
+    romano_wolf,
+)
 
 BH_1995 = np.array(
     [1e-4, 4e-4, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
@@ -213,3 +219,17 @@ def test_a_strong_edge_is_found_and_only_that_one():
     p = np.array([smallest_p(rng, edge=5.0) for _ in range(120)])
     assert np.mean(p[:, 0] <= 0.05) > 0.9
     assert np.mean((p[:, 1:] <= 0.05).any(axis=1)) < 0.11
+
+
+def test_max_t_agrees_with_a_count_over_draws_and_an_unknown_statistic_never_helps():
+    rng = np.random.default_rng(3)
+    draws, t = rng.standard_normal((500, 4)), np.array([2.5, -1.0, np.nan, 0.3])
+    draws[:, 2] = 9.0  # of the unknown one: it must not count for the others
+    luckiest = np.abs(draws[:, [0, 1, 3]]).max(axis=1)
+    expected = [(1 + sum(luckiest >= abs(x))) / 501 if not np.isnan(x) else 1.0 for x in t]
+    assert expected == max_t(t, draws).tolist()
+    draws[:, 1] = np.nan
+    assert 1.0 == max_t(t, draws)[1]
+    assert [1.0] == max_t(np.array([np.nan]), np.zeros((5, 1))).tolist()
+    with pytest.raises(ValueError, match="one column per hypothesis"):
+        max_t(t[:2], draws)

@@ -7,8 +7,10 @@ from backtest_assets.stats.scan import (
     extremes_between,
     first_beyond,
     first_run_end,
+    first_touches,
     lagged,
     last_present,
+    mean_square_between,
     next_present,
 )
 
@@ -84,6 +86,35 @@ def test_extremes_agree_with_brute_force_and_are_unknown_where_nothing_was_trade
     np.testing.assert_array_equal([s.max() + 1.0 if s.size else NAN for s in spans], highest)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_first_touches_agree_with_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    low = np.where(rng.random(80) < 0.1, NAN, rng.standard_normal(80).cumsum())
+    high = low + rng.random(80)
+    begin = rng.integers(0, 80, 30)
+    end = np.minimum(begin + rng.integers(0, 12, 30), 80)
+    floor, ceiling = (np.where(rng.random(30) < 0.1, NAN, rng.normal(m, 2, 30)) for m in (-2, 2))
+    down, up = first_touches(low, high, (begin, end), (floor, ceiling))
+    spans = list(zip(begin, end, floor, ceiling, strict=True))
+    assert [next((t for t in range(b, e) if low[t] < f), NEVER) for b, e, f, _ in spans] == down.tolist()
+    assert [next((t for t in range(b, e) if high[t] > c), NEVER) for b, e, _, c in spans] == up.tolist()
+    assert NEVER in down
+
+
+def test_the_mean_square_agrees_with_brute_force_and_is_unknown_without_values():
+    rng = np.random.default_rng(2)
+    values = np.where(rng.random(50) < 0.3, NAN, rng.standard_normal(50))
+    values[10:14] = NAN
+    begin = rng.integers(0, 40, 20)
+    end = begin + rng.integers(1, 10, 20)
+    begin[:2], end[:2] = 10, [14, 10]
+    mean, count = mean_square_between(values, begin, end)
+    assert ([0, 0], True) == (count[:2].tolist(), bool(np.isnan(mean[:2]).all()))
+    spans = [values[b:e][~np.isnan(values[b:e])] for b, e in zip(begin, end, strict=True)]
+    assert [s.size for s in spans] == count.tolist()
+    np.testing.assert_allclose([float(np.mean(s**2)) if s.size else NAN for s in spans], mean, rtol=1e-12)
+
+
 def test_what_cannot_be_scanned_is_refused():
     one, values = np.array([0]), np.array([1.0])
     with pytest.raises(ValueError, match="at least 1 bar"):
@@ -92,3 +123,7 @@ def test_what_cannot_be_scanned_is_refused():
         first_beyond(values, one, values, one, 0)
     with pytest.raises(ValueError, match="stay within"):
         extremes_between(values, values, one, np.array([2]))
+    with pytest.raises(ValueError, match="stay within"):
+        mean_square_between(values, one, np.array([2]))
+    with pytest.raises(ValueError, match="stay within"):
+        first_touches(values, values, (one, np.array([2])), (values, values))

@@ -19,7 +19,12 @@ def hypotheses(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeRes
     desk = Desk(context, lake, "hypotheses")
     yield from desk.publish(
         score_hypotheses(
-            desk["event_outcomes"], desk["event_registry"], desk["market_context"], desk["bars_um"], run=desk.run
+            desk["event_outcomes"],
+            desk["event_registry"],
+            desk["market_context"],
+            desk["bars_um"],
+            desk["phase1_evidence"],
+            run=desk.run,
         )
     )
 

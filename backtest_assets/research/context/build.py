@@ -24,7 +24,8 @@ NEEDS: Final = (
 
 _WINDOW: Final = 8_640  # 90 days of bars
 _LEAST: Final = 2_880  # a third of it
-_LOW, _HIGH = 1.0 / 3.0, 2.0 / 3.0
+LOW, HIGH = 1.0 / 3.0, 2.0 / 3.0
+"""Upper ends of the low and the mid third of a rank [fraction]."""
 _COMPRESSED: Final = 0.8  # of the usual day's range
 _THIN, _HEAVY = 0.5, 2.0  # of the usual bar's traded value
 _EU_FROM, _US_FROM = 8, 16  # UTC hours
@@ -61,7 +62,7 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
         "symbol",
         "open_at",
         "known_at",
-        vol_regime=_word((rank <= _LOW, "low"), (rank <= _HIGH, "mid"), (rank > _HIGH, "high")),
+        vol_regime=_word((rank <= LOW, "low"), (rank <= HIGH, "mid"), (rank > HIGH, "high")),
         bull_bear=_word((trend > 0, "bull"), (trend < 0, "bear")),
         funding_regime=_word(
             (pl.any_horizontal(pl.col("lower").is_null(), pl.col("upper").is_null(), rate.is_null()), "unknown"),
@@ -76,7 +77,7 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
     return MARKET_CONTEXT.conform(named)
 
 
-_THIRDS: Final = ((_LOW, "lower"), (_HIGH, "upper"))
+_THIRDS: Final = ((LOW, "lower"), (HIGH, "upper"))
 
 
 def _third(rate: FloatArray, q: float, name: str) -> pl.Series:

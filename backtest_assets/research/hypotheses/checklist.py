@@ -6,7 +6,7 @@ from typing import Any, Final
 import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.research.hypotheses.criteria import EVIDENCE, GATE_NUMBERS
+from backtest_assets.research.hypotheses.criteria import ADMITTED, EVIDENCE, GATE_NUMBERS
 from backtest_assets.tables.hypotheses import RESEARCH_CHECKLIST
 
 PROMOTE: Final = "PROMOTE"
@@ -16,6 +16,7 @@ CHECKLIST: Final = (
     "hypotheses_enumerated",
     "evidence_finite",
     "eligible_hypotheses",
+    "phase1_passed",
     "multiplicity_survivors",
     "validation_confirmed",
     "selected_hypotheses",
@@ -37,7 +38,8 @@ def decide(hypotheses: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
         train and validation statistics of the run's hypotheses.
     """
     eligible = hypotheses.filter(pl.col("is_eligible"))
-    survivors = eligible.filter(pl.col("gate_multiplicity"))
+    admitted = eligible.filter(pl.col("gate_phase1"))
+    survivors = admitted.filter(pl.col("gate_multiplicity"))
     finite = eligible.filter(pl.all_horizontal(pl.col(EVIDENCE).is_finite().fill_null(value=False)))
     observed: dict[str, int] = dict(
         zip(
@@ -46,6 +48,7 @@ def decide(hypotheses: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
                 hypotheses.height,
                 finite.height,
                 eligible.height,
+                admitted.height,
                 survivors.height,
                 survivors.filter(pl.col("gate_validation")).height,
                 hypotheses.filter(pl.col("status") == "selected").height,
@@ -118,16 +121,19 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     best, lost = describe_best(hypotheses), loss_histogram(hypotheses)
     few = hypotheses.filter(~pl.col("is_eligible"))["fail_reasons"].str.split(",").list.first().value_counts(sort=True)
     why = ", ".join(f"{reason} {count}" for reason, count in few.sort("count", "fail_reasons").iter_rows()) or "none"
-    enumerated, _, eligible, survivors, confirmed, selected = observed.values()
+    enumerated, _, eligible, admitted, survivors, confirmed, selected = observed.values()
+    closed = hypotheses.filter(pl.col("phase1_decision") != ADMITTED).unique("event_type").sort("event_type")
+    families = ", ".join(" ".join(row) for row in closed.select("event_type", "phase1_decision").iter_rows()) or "none"
     return {
         "hypotheses_enumerated": f"run {run.run_id} declares {enumerated} hypotheses over {len(run.event_types)} families",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} had enough events and days; first short of: {why}",
-        "multiplicity_survivors": f"{survivors} of {eligible} survive multiplicity; {best}",
+        "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",
+        "multiplicity_survivors": f"{survivors} of {admitted} survive multiplicity; {best}",
         "validation_confirmed": f"{confirmed} of {survivors} survivors are confirmed on validation; {best}",
         "selected_hypotheses": f"{selected} of {eligible} pass every gate; first lost at: {lost}; {best}",
     }
 
 
-def _text(value: Any) -> str:  # noqa: ANN401  # a cell of a row: number or null
-    return "unknown" if value is None else f"{value:.4g}"
+def _text(value: Any) -> str:  # noqa: ANN401  # a cell of a row: number, text or null
+    return "unknown" if value is None else value if isinstance(value, str) else f"{value:.4g}"

@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.phase1.criteria import FamilyDecision
 
 MIN_TRAIN_EVENTS: Final = 50
 """Events on train [events]: below, the mean of one hold is noise whatever it shows."""
@@ -70,7 +71,12 @@ EVIDENCE: Final = (
 )
 """Statistics every tested hypothesis must have; the others may be unknown and then fail their gate."""
 
+ADMITTED: Final = FamilyDecision.PASSED.value
+"""The decision of phase 1 that a family's hypotheses need. Those of the others stay in the adjustment of all p: they were
+turned away after looking at the same data."""
+
 GATE_NUMBERS: Final = {
+    "gate_phase1": ("phase1_decision",),
     "gate_multiplicity": ("p_rw", "p_bh", "expectancy_after_multiplicity_bps"),
     "gate_validation": ("net_mean_validation_bps", "excess_mean_validation_bps", "p_validation"),
     "gate_ess": ("ess_run",),
@@ -97,6 +103,7 @@ def verdict_columns(run: ResearchRun) -> dict[str, pl.Expr]:
     """
     positive, of = MIN_POSITIVE_SHARE
     asked = {
+        "gate_phase1": pl.col("phase1_decision") == ADMITTED,
         "gate_multiplicity": (pl.col("p_rw") <= MAX_ADJUSTED_P)
         & (pl.col("p_bh") <= MAX_ADJUSTED_P)
         & (pl.col("expectancy_after_multiplicity_bps") > 0),

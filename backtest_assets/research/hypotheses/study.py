@@ -10,6 +10,7 @@ import polars as pl
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
+from backtest_assets.research.hypotheses.admitted import phase1_decisions
 from backtest_assets.research.hypotheses.cells import Cell, CellKey, measure_cells
 from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, STRESS_FACTOR, status_columns, verdict_columns
 from backtest_assets.research.hypotheses.days import DaySums, book_days
@@ -39,20 +40,32 @@ class _Study:
     cells: Mapping[CellKey, Cell]
     controls: Mapping[tuple[str, int], float]
     n_run: Mapping[tuple[str, str], int]
+    phase1: Mapping[EventType, str]
     train: DaySums
     validation: DaySums
 
 
 def score_hypotheses(
-    outcomes: pl.DataFrame, events: pl.DataFrame, context: pl.DataFrame, bars: pl.DataFrame, *, run: ResearchRun
+    outcomes: pl.DataFrame,
+    events: pl.DataFrame,
+    context: pl.DataFrame,
+    bars: pl.DataFrame,
+    phase1: pl.DataFrame,
+    *,
+    run: ResearchRun,
 ) -> pl.DataFrame:
     """Test every declared hypothesis of a run on train and confirm it on validation.
+
+    Hypotheses of families that phase 1 froze or did not run are tested and adjusted for like all others, and rejected
+    whatever they show. Phase 1 looked at the same outcomes: to leave them out of the adjustment would be to choose after
+    looking what one is adjusted for, and the others' p would come out too small.
 
     Args:
         outcomes: table event_outcomes.
         events: table event_registry.
         context: table market_context.
         bars: table bars_um; gives each symbol's drift on train.
+        phase1: table phase1_evidence; gives each family's decision.
         run: gives families, grids, costs, limits and the seed of the bootstrap.
 
     Returns:
@@ -60,12 +73,13 @@ def score_hypotheses(
         days to be tested, or where a number is unknown.
 
     Raises:
-        TableError: if the tables do not belong together (see `trades`, `days`, `rules`).
+        TableError: if the tables do not belong together (see `trades`, `days`, `rules`), or a family has no phase 1 evidence.
 
     Knows:
         outcomes of train and validation; of test only how many events there are.
     """
-    study = _prepare(outcomes, events, context, bars, run=run)
+    decisions = phase1_decisions(phase1, run=run)
+    study = replace(_prepare(outcomes, events, context, bars, run=run), phase1=decisions)
     counts = [_counts(study, rule) for rule in study.rules]
     eligible = [rule for rule, count in zip(study.rules, counts, strict=True) if count["is_eligible"]]
     rows = dict(zip(study.rules, counts, strict=True))
@@ -101,6 +115,7 @@ def _prepare(
         measure_cells(trades, names),
         control_means(outcomes, run=run),
         {(family, name): count for family, name, count in counted.iter_rows()},
+        {},
         book_days(trades, names, run=run, split=Split.TRAIN),
         book_days(trades, names, run=run, split=Split.VALIDATION),
     )
@@ -122,6 +137,7 @@ def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
         "hold_bars": rule.hold_bars,
         "n_run": study.n_run.get((rule.event_type.value, rule.condition.name), 0),
         "is_eligible": all(counts[name] >= least for name, least in ELIGIBILITY.items()),
+        "phase1_decision": study.phase1[rule.event_type],
         **counts,
     }
 

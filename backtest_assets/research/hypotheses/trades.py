@@ -8,11 +8,12 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.clock import BAR, BAR_US
-from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition, attach_conditions
+from backtest_assets.research.outcomes.direction import direction_of_event
 
 _ORDER: Final = ("event_type", "variant", "delay_bars", "hold_bars", "split", "known_at", "symbol", "event_id")
 
@@ -164,22 +165,6 @@ def control_means(outcomes: pl.DataFrame, *, run: ResearchRun) -> dict[tuple[str
     signed = direction_of_event() * (pl.col("gross_bps") - pl.col("funding_bps"))
     means = controls.group_by("event_type", "hold_bars", maintain_order=True).agg(mean=signed.mean())
     return {(family, hold): mean for family, hold, mean in means.iter_rows()}
-
-
-def direction_of_event() -> pl.Expr:
-    """Return the side of the rule `long` (families without sides) or `with_event` (the others).
-
-    Returns:
-        Expression over `event_type` and `side`: +1, -1, or 0 where a family with sides has an event without one.
-
-    Knows:
-        the columns of its row.
-    """
-    return (
-        pl.when(pl.col("event_type").is_in([family for family in EventType if family.is_sided]))
-        .then(pl.col("side"))
-        .otherwise(pl.lit(1, pl.Int8))
-    )
 
 
 def _refuse(rows: pl.DataFrame, what: str, run: ResearchRun) -> None:

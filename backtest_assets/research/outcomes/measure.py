@@ -3,7 +3,8 @@
 Test is sealed: an event is measured only if it belongs to train or validation, and only if its exit lies in its window.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -16,10 +17,12 @@ from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.research.outcomes.accrual import accruals
 from backtest_assets.stats.arrays import FloatArray, IntArray
 from backtest_assets.stats.funding import FundingPath, funding_path
-from backtest_assets.stats.scan import NEVER, extremes_between, last_present, next_present
+from backtest_assets.stats.scan import NEVER, extremes_between, last_present, mean_square_between, next_present
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
 
 MEASURED_SPLITS: Final = (Split.TRAIN, Split.VALIDATION)
+LEAST_REAL_SHARE: Final = 0.8
+"""Least share of real bars for a hold's volatility [fraction]: as for an event's own quality."""
 _BPS: Final = 1e4
 
 
@@ -44,17 +47,17 @@ def holds_asked(*, run: ResearchRun) -> pl.DataFrame:
     return pl.DataFrame(asked, schema={"kind": pl.String, "delay_bars": pl.Int32, "hold_bars": pl.Int32}, orient="row")
 
 
-def requests(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
-    """List every outcome that is wanted, one row each, before any price is looked at.
+def instants_to_measure(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+    """List the accepted events and controls of train and validation, before any price is looked at.
 
     Args:
         events: rows of `event_registry`.
         controls: rows of `event_controls`.
-        run: settings; splits and delays.
+        run: settings; splits.
 
     Returns:
-        Identity, `known_at`, `split` (the event's), `window_end` (of the split in which the row itself is known),
-        `delay_bars` and `hold_bars`.
+        Identity, `kind` (centre, rate, control), `known_at`, `split` (the event's) and `window_end` (of the split in which
+        the row itself is known).
 
     Knows:
         events and controls; no prices.
@@ -74,7 +77,24 @@ def requests(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) 
             variant=pl.lit(Variant.CENTRE.value), split="event_split", kind=pl.lit("control"),
         )
     )  # fmt: skip
-    return pl.concat([of_events, of_controls], how="diagonal").join(holds_asked(run=run), on="kind").drop("kind")
+    return pl.concat([of_events, of_controls], how="diagonal")
+
+
+def requests(events: pl.DataFrame, controls: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+    """List every outcome that is wanted, one row each, before any price is looked at.
+
+    Args:
+        events: rows of `event_registry`.
+        controls: rows of `event_controls`.
+        run: settings; splits and delays.
+
+    Returns:
+        `instants_to_measure` times their `delay_bars` and `hold_bars`.
+
+    Knows:
+        events and controls; no prices.
+    """
+    return instants_to_measure(events, controls, run=run).join(holds_asked(run=run), on="kind").drop("kind")
 
 
 def measure_outcomes(
@@ -102,13 +122,33 @@ def measure_outcomes(
     Knows:
         the future of every event, up to exited_at, never a price of the test window.
     """
-    wanted = requests(events, controls, run=run)
     frames = [
-        _of_symbol(grid, funding, rows)
-        for grid in SymbolGrid.each(bars, "bars_um")
-        if not (rows := wanted.filter(pl.col("symbol") == grid.symbol)).is_empty()
+        priced.with_columns(*accruals(grid.first_us, grid.values("open"), path, entry, exit_))
+        for grid, path, (priced, entry, exit_) in _by_symbol(bars, funding, requests(events, controls, run=run))
     ]
     return EVENT_OUTCOMES.conform(pl.concat(frames) if frames else EVENT_OUTCOMES.empty())
+
+
+def price_holds(bars: pl.DataFrame, funding: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Measure some holds as `measure_outcomes` does, but without their accruals.
+
+    Args:
+        bars: rows of `bars_um`.
+        funding: rows of `settlements_um`.
+        wanted: rows of `requests`.
+
+    Returns:
+        The columns of `event_outcomes` up to `realized_vol_bps`, for the rows that can be measured.
+
+    Raises:
+        TableError: if a symbol's bars leave out an instant of the grid.
+
+    Knows:
+        the future of every row, up to exited_at.
+    """
+    names = [name for name in EVENT_OUTCOMES.schema if not name.startswith("accrual_")]
+    frames = [priced.select(names) for _, _, (priced, *_) in _by_symbol(bars, funding, wanted)]
+    return pl.concat(frames) if frames else EVENT_OUTCOMES.empty().select(names)
 
 
 _IDENTITY: Final = ("event_id", "event_type", "symbol", "side")
@@ -138,9 +178,21 @@ def settlements(grid: SymbolGrid, funding: pl.DataFrame) -> FundingPath:
     return funding_path(settled_us, interval_us, own["funding_rate"].to_numpy(), price)
 
 
-def _of_symbol(grid: SymbolGrid, funding: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+_Priced: TypeAlias = tuple[pl.DataFrame, IntArray, IntArray]
+
+
+def _by_symbol(
+    bars: pl.DataFrame, funding: pl.DataFrame, wanted: pl.DataFrame
+) -> Iterator[tuple[SymbolGrid, FundingPath, _Priced]]:
+    for grid in SymbolGrid.each(bars, "bars_um"):
+        rows = wanted.filter(pl.col("symbol") == grid.symbol)
+        if not rows.is_empty():
+            path = settlements(grid, funding)
+            yield grid, path, _priced(grid, path, rows)
+
+
+def _priced(grid: SymbolGrid, path: FundingPath, wanted: pl.DataFrame) -> _Priced:
     price = grid.values("open")
-    path = settlements(grid, funding)
     entry, exit_, keep = _span(grid, price, wanted)
     rows, entry, exit_ = wanted.filter(keep), entry[keep], exit_[keep]
     entered_us, exited_us = grid.open_us[entry], grid.open_us[exit_]
@@ -148,7 +200,7 @@ def _of_symbol(grid: SymbolGrid, funding: pl.DataFrame, wanted: pl.DataFrame) ->
     known = ~np.isnan(paid)
     rows, entry, exit_, paid = rows.filter(known), entry[known], exit_[known], paid[known]
     bottom, top = extremes_between(grid.values("low"), grid.values("high"), entry, exit_)
-    return rows.drop("window_end").with_columns(
+    priced = rows.drop("window_end").with_columns(
         _instants("entered_at", grid.open_us[entry]),
         _instants("exited_at", grid.open_us[exit_]),
         pl.Series("entry_price", price[entry]),
@@ -157,8 +209,15 @@ def _of_symbol(grid: SymbolGrid, funding: pl.DataFrame, wanted: pl.DataFrame) ->
         pl.Series("funding_bps", paid),
         pl.Series("lowest_bps", _bps(bottom, price[entry])),
         pl.Series("highest_bps", _bps(top, price[entry])),
-        *accruals(grid.first_us, price, path, entry, exit_),
+        pl.Series("realized_vol_bps", _realized_vol(grid, entry, exit_), nan_to_null=True),
     )
+    return priced, entry, exit_
+
+
+def _realized_vol(grid: SymbolGrid, entry: IntArray, exit_: IntArray) -> FloatArray:
+    mean_square, n_real = mean_square_between(np.log(grid.values("close") / grid.values("open")), entry, exit_)
+    is_known = n_real >= LEAST_REAL_SHARE * (exit_ - entry)
+    return np.where(is_known, np.sqrt(mean_square) * _BPS, np.nan)
 
 
 def _span(grid: SymbolGrid, price: FloatArray, wanted: pl.DataFrame) -> tuple[IntArray, IntArray, np.ndarray]:

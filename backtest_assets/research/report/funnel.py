@@ -35,7 +35,8 @@ def funnel_rows(inputs: ReportInputs) -> tuple[Row, ...]:
 
 def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
     eligible = hypotheses.filter(pl.col("is_eligible"))
-    surviving = eligible.filter(pl.col("gate_multiplicity"))
+    admitted = eligible.filter(pl.col("gate_phase1"))
+    surviving = admitted.filter(pl.col("gate_multiplicity"))
     validated = surviving.filter(pl.col("gate_validation"))
     selected = hypotheses.filter(pl.col("status") == "selected")
     return (
@@ -44,10 +45,16 @@ def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
         ),
         _stop("eligible", eligible, "hypotheses", _lost(hypotheses, eligible, "too few events or days to be tested")),
         _stop(
+            "phase1_passed",
+            admitted,
+            "hypotheses",
+            _lost(eligible, admitted, "of families whose events show nothing credible beside their controls"),
+        ),
+        _stop(
             "multiplicity_survivors",
             surviving,
             "hypotheses",
-            _lost(eligible, surviving, "no better than the luckiest of so many tries"),
+            _lost(admitted, surviving, "no better than the luckiest of so many tries"),
         ),
         _stop(
             "validated", validated, "hypotheses", _lost(surviving, validated, "not confirmed on the validation window")

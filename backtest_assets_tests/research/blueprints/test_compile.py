@@ -129,7 +129,7 @@ def test_a_selected_hypothesis_without_its_excursions_is_refused():
 
 def test_stop_and_target_are_train_quantiles_of_the_excursions_of_the_hypothesis():
     w = make_world(1, plant=Plant(bps=45))
-    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     best = compile_blueprints(hypotheses, decide(hypotheses, run=w.run), run=w.run).row(0, named=True)
     assert (best["condition"], best["side_rule"], best["time_stop_bars"]) == ("all", "long", 16)
     own = w.outcomes.filter(

@@ -11,7 +11,7 @@ from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses import rules, study, trades
-from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world, phase1_of
 
 BREAKOUT = EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW
 
@@ -22,7 +22,7 @@ def world(seed, plant=None, drift_bps=0.0):
 
 
 def study_of(w):
-    return study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+    return study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
 @cache
@@ -110,6 +110,35 @@ def test_a_planted_edge_is_selected_with_its_side_and_hold_and_nothing_else_is()
     assert set(selected["side_rule"]) == {"long"}
 
 
+def test_a_frozen_family_is_rejected_and_still_adjusted_for():
+    w, table = planted()
+    frozen = phase1_of(w.run, vol_shock_relaxation="freeze", liquidity_vacuum="not_run")
+    again = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
+    own = pl.col("event_type").is_in(["vol_shock_relaxation", "liquidity_vacuum"])
+    assert set(again.filter(own, "is_eligible")["status"]) == {"rejected"}
+    assert again.filter(own, "is_eligible")["fail_reasons"].str.starts_with("phase1").all()
+    obeys = ["phase1_decision", "gate_phase1", "status", "fail_reasons"]
+    assert_frame_equal(table.drop(obeys), again.drop(obeys), check_exact=True)
+    assert_frame_equal(table.filter(~own), again.filter(~own), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "lame",
+    [
+        lambda p: p.filter(pl.col("event_type") != "liquidity_vacuum"),
+        lambda p: p.clear(),
+        lambda p: p.with_columns(decision=pl.lit("maybe")),
+        lambda p: p.with_columns(
+            decision=pl.when(pl.col("metric") == "tail_hit").then(pl.lit("freeze")).otherwise("decision")
+        ),
+    ],
+)
+def test_a_family_without_one_decision_of_phase_1_is_refused(lame):
+    w, _ = planted()
+    with pytest.raises(TableError, match="has the decisions"):
+        study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, lame(w.phase1), run=w.run)
+
+
 def test_an_edge_against_a_sided_family_is_found_on_that_side():
     w = make_world(11, plant=Plant(BREAKOUT, 45, sign=-1), phase2_event_type=BREAKOUT.value)
     selected = study_of(w).filter(pl.col("status") == "selected")
@@ -146,7 +175,7 @@ def test_a_market_that_only_rises_selects_nothing():
 
 def test_row_order_of_the_inputs_changes_nothing():
     w, table = planted()
-    mixed = [f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars)]
+    mixed = [f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars, w.phase1)]
     assert_frame_equal(table, study.score_hypotheses(*mixed, run=w.run), check_exact=True)
 
 
@@ -160,7 +189,7 @@ def test_too_few_events_are_not_tested_and_say_what_was_short():
 
 def test_a_run_without_any_event_still_declares_its_hypotheses():
     w, _ = planted()
-    table = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, run=w.run)
+    table = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, w.phase1, run=w.run)
     assert table.height == 1688
     assert set(table["status"]) == {"insufficient_evidence"}
 
@@ -175,7 +204,7 @@ def test_delays_past_half_the_hold_are_shown_but_do_not_count():
 def test_a_missing_neighbour_fails_the_curvature_gate():
     w, table = planted()
     lamed = w.outcomes.filter(pl.col("variant") != "rate_plus")
-    again = study.score_hypotheses(lamed, w.events, w.context, w.bars, run=w.run)
+    again = study.score_hypotheses(lamed, w.events, w.context, w.bars, w.phase1, run=w.run)
     assert table["gate_parameter_curvature"].any()
     assert not again["gate_parameter_curvature"].any()
     assert again["curvature_penalty"].null_count() == again.height
@@ -191,7 +220,7 @@ def test_a_settlement_at_a_midnight_exit_is_booked_on_the_last_day_held():
         "accrual_share": pl.concat_list("accrual_share", pl.lit(0.0)),
     }
     moved = w.outcomes.with_columns(**{n: pl.when(row).then(e).otherwise(pl.col(n)) for n, e in lists.items()})
-    assert_frame_equal(table, study.score_hypotheses(moved, w.events, w.context, w.bars, run=w.run))
+    assert_frame_equal(table, study.score_hypotheses(moved, w.events, w.context, w.bars, w.phase1, run=w.run))
 
 
 def test_drift_is_the_mean_return_per_bar_of_train_and_spans_gaps():
@@ -221,7 +250,7 @@ def test_tables_that_do_not_belong_together_are_refused(lame, message):
     w, _ = planted()
     outcomes, events, bars = lame(w)
     with pytest.raises(TableError, match=message):
-        study.score_hypotheses(outcomes.cast(w.outcomes.schema), events, w.context, bars, run=w.run)
+        study.score_hypotheses(outcomes.cast(w.outcomes.schema), events, w.context, bars, w.phase1, run=w.run)
 
 
 def test_events_of_two_definitions_in_one_family_are_refused():
@@ -230,4 +259,4 @@ def test_events_of_two_definitions_in_one_family_are_refused():
         definition_version=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("v2")).otherwise("definition_version")
     )
     with pytest.raises(TableError, match="2 definitions"):
-        study.score_hypotheses(w.outcomes, mixed, w.context, w.bars, run=w.run)
+        study.score_hypotheses(w.outcomes, mixed, w.context, w.bars, w.phase1, run=w.run)

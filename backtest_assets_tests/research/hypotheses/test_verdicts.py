@@ -9,10 +9,10 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import CHECKLIST, decide, describe_best, loss_histogram
 from backtest_assets.research.hypotheses.criteria import GATE_NUMBERS, status_columns, verdict_columns
 from backtest_assets.research.hypotheses.trials import list_trials
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world, phase1_of
 
 PERFECT = {
-    "is_eligible": True, "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
+    "is_eligible": True, "phase1_decision": "pass", "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
     "net_mean_validation_bps": 1.0, "excess_mean_validation_bps": 1.0, "p_validation": 0.10, "ess_run": 150.0,
     "net_mean_train_bps": 1.0, "stressed_mean_train_bps": 0.1, "cost_ratio_train": 0.59, "delay_positive_ratio": 0.6,
     "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4,
@@ -22,7 +22,8 @@ PERFECT = {
 
 def judged(**changes: object):
     frame = pl.DataFrame(
-        [PERFECT | changes], schema_overrides=dict.fromkeys(changes, pl.Float64) | {"is_eligible": pl.Boolean}
+        [PERFECT | changes],
+        schema_overrides=dict.fromkeys(changes, pl.Float64) | {"is_eligible": pl.Boolean, "phase1_decision": pl.String},
     )
     frame = frame.with_columns(**verdict_columns(make_run(500)))
     return frame.with_columns(**status_columns()).row(0, named=True)
@@ -31,7 +32,7 @@ def judged(**changes: object):
 @cache
 def planted():
     w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, run=w.run)
+    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
 def test_numbers_exactly_at_their_limits_are_selected():
@@ -42,6 +43,8 @@ def test_numbers_exactly_at_their_limits_are_selected():
 @pytest.mark.parametrize(
     ("name", "value", "gate"),
     [
+        ("phase1_decision", "freeze", "phase1"),
+        ("phase1_decision", "not_run", "phase1"),
         ("p_rw", 0.0501, "multiplicity"),
         ("p_bh", 0.0501, "multiplicity"),
         ("expectancy_after_multiplicity_bps", 0.0, "multiplicity"),
@@ -88,6 +91,19 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
     assert "first fails validation: net_mean_validation_bps" in failed["detail"][0]
     assert "validation 13" in loss_histogram(lost)
+
+
+def test_a_frozen_family_stops_the_promotion_and_is_named():
+    w, _ = planted()
+    frozen = phase1_of(w.run, vol_shock_relaxation="freeze")
+    table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
+    rows = {row["gate"]: row for row in decide(table, run=w.run).to_dicts()}
+    assert {"multiplicity_survivors", "validation_confirmed", "selected_hypotheses"} == {
+        name for name, row in rows.items() if not row["is_passed"]
+    }
+    assert rows["phase1_passed"]["observed"] < rows["eligible_hypotheses"]["observed"]
+    assert "not passed: vol_shock_relaxation freeze" in rows["phase1_passed"]["detail"]
+    assert "first fails phase1: phase1_decision freeze" in describe_best(table)
 
 
 def test_no_hypothesis_no_promotion():

@@ -15,10 +15,12 @@ from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun, run_from_dict
 from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.rules import hold_neighbours
+from backtest_assets.research.phase1.criteria import METRICS
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
+from backtest_assets.tables.phase1 import PHASE1_EVIDENCE
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SD_BPS = 20.0
@@ -46,6 +48,7 @@ class World:
     context: pl.DataFrame
     events: pl.DataFrame
     outcomes: pl.DataFrame
+    phase1: pl.DataFrame
     opens: dict[str, np.ndarray] = field(repr=False)
 
 
@@ -85,7 +88,18 @@ def make_world(
     bars = BARS_UM.conform(pl.concat(_bars(run, s, opens[s]) for s in SYMBOLS))
     context = MARKET_CONTEXT.conform(pl.concat(_context(run, s, n_bars, rng) for s in SYMBOLS))
     registry = EVENT_REGISTRY.conform(events.drop("bar"))
-    return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), opens)
+    return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), phase1_of(run), opens)
+
+
+def phase1_of(run: ResearchRun, **decisions: str) -> pl.DataFrame:
+    """Evidence by which every family passes phase 1 but those named."""
+    rows = [
+        {"event_type": family.value, "metric": metric, "decision": decisions.get(family.value, "pass")}
+        for family in run.event_types
+        for metric in METRICS
+    ]
+    made = PHASE1_EVIDENCE.sample(1, len(rows)).drop("event_type", "metric", "decision")
+    return PHASE1_EVIDENCE.conform(pl.concat([made, pl.DataFrame(rows)], how="horizontal"))
 
 
 def _events(
@@ -232,5 +246,5 @@ def _outcome(
         start + bar * BAR, split.value, event["side"], delay, hold,
         start + entry * BAR, start + leave * BAR, first, last, (last / first - 1) * 1e4, hold / 100,
         min(0.0, (path.min() * 0.999 / first - 1) * 1e4), max(0.0, (path.max() * 1.001 / first - 1) * 1e4),
-        days, bps, shares,
+        float(np.sqrt(np.mean(np.diff(np.log(opens[entry : leave + 1])) ** 2)) * 1e4), days, bps, shares,
     )  # fmt: skip

@@ -1,3 +1,4 @@
+import math
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -61,6 +62,22 @@ def test_entry_exit_funding_and_days_of_a_hold_worked_out_on_paper():
     assert [date(2024, 1, 3), date(2024, 1, 4)] == row["accrual_day"]
     assert pytest.approx([200.0, 100.0 - 200.0 - 100.0]) == row["accrual_bps"]
     assert [0.5, 0.5] == row["accrual_share"]
+
+
+def test_volatility_is_the_root_mean_square_of_the_holds_own_bars_and_unknown_over_too_many_gaps():
+    known, funding, at = START + timedelta(days=2), scenario.settlements([0.0] * 99), 2 * 96
+    bars = steps({}).with_columns(
+        # a bar of the hold that rises by 1 %, one just before it and one at its exit that do not count
+        close=pl.when(pl.int_range(pl.len()).is_in([at - 1, at + 2, at + 16]))
+        .then(pl.col("open") * 1.01)
+        .otherwise("close")
+    )
+    row = one(measure_outcomes(bars, funding, an_event(known), NO_CONTROLS, run=RUN), 16)
+    assert pytest.approx(math.log(1.01) / 4 * 1e4) == row["realized_vol_bps"]
+    for n_gaps, is_known in ((3, True), (4, False)):
+        holed = steps(dict.fromkeys(range(at + 1, at + 1 + n_gaps)))
+        row = one(measure_outcomes(holed, funding, an_event(known), NO_CONTROLS, run=RUN), 16)
+        assert is_known == (row["realized_vol_bps"] is not None)
 
 
 def test_a_settlement_at_a_midnight_exit_is_paid_on_the_new_day_with_no_share_of_the_hold():
@@ -151,6 +168,9 @@ def test_outcomes_agree_with_a_slow_reader():
         held = frame[entry : exits[0]]
         bps = (np.array([opens[exits[0]], held["low"].min(), held["high"].max()]) / opens[entry] - 1) * 1e4
         assert pytest.approx(bps.tolist()) == [row["gross_bps"], row["lowest_bps"], row["highest_bps"]]
+        moves = [math.log(c / o) for o, c in held.select("open", "close").iter_rows() if o is not None]
+        vol = math.sqrt(sum(x * x for x in moves) / len(moves)) * 1e4 if len(moves) >= 0.8 * held.height else None
+        assert pytest.approx(vol) == row["realized_vol_bps"]
         paid = 0.0
         due = MARKET.funding.filter(
             (pl.col("symbol") == ask["symbol"])

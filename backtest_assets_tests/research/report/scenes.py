@@ -147,6 +147,8 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
             p_rw=where(p_rw),
             net_mean_validation_bps=where(late),
             p_validation=where(np.where(survives, 0.03, 0.5)),
+            phase1_decision=pl.lit("pass"),
+            gate_phase1=pl.Series(eligible),
             gate_multiplicity=pl.Series(survives),
             gate_validation=pl.Series(survives),
             status=pl.Series(status),

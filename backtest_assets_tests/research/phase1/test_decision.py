@@ -1,0 +1,122 @@
+"""What the decision lets through: nearly every family with an edge, at most one in five without any effect."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from backtest_assets.research.phase1.criteria import (
+    MAX_EFFECT_P,
+    METRICS,
+    FamilyDecision,
+    MetricNumbers,
+    decide_family,
+    why_not_run,
+)
+from backtest_assets.research.phase1.evidence import weigh_family
+from backtest_assets_tests.research.phase1.simulated import decided, simulated_sets
+
+QUIET = MetricNumbers(n_matched=30, p_family=0.21, p_placebo=0.02, n_years_opposite=0, n_groups_opposite=0)
+CLEAR = MetricNumbers(n_matched=30, p_family=0.20, p_placebo=0.011, n_years_opposite=0, n_groups_opposite=0)
+
+
+def family(**changed: MetricNumbers) -> dict[str, MetricNumbers]:
+    return dict.fromkeys(METRICS, QUIET) | changed
+
+
+def variant(of: MetricNumbers, **values: float) -> MetricNumbers:
+    names = ("n_matched", "p_family", "p_placebo", "n_years_opposite", "n_groups_opposite")
+    return MetricNumbers(**({name: getattr(of, name) for name in names} | values))
+
+
+def test_families_without_any_effect_pass_at_most_one_time_in_five():
+    n = 120
+    passed = Counter(decided(seed)[0] for seed in range(n))["pass"]
+    assert passed <= stats.binom.ppf(0.999, n, MAX_EFFECT_P)
+    assert passed >= stats.binom.ppf(0.001, n, MAX_EFFECT_P / 2)  # and it is not closed either
+
+
+@pytest.mark.parametrize(("at_hold", "n_events"), [(4, 200), (16, 200), (96, 200), (16, 60)])
+def test_an_edge_of_strength_four_nearly_always_passes(at_hold, n_events):
+    n = 40
+    passed = Counter(decided(500 + s, strength=4.0, at_hold=at_hold, n_events=n_events)[0] for s in range(n))["pass"]
+    assert passed >= 38
+
+
+def test_at_its_limits_a_family_passes_and_says_by_what():
+    decision, reason = decide_family(family(tail_hit=CLEAR))
+    assert (FamilyDecision.PASSED, "tail_hit differs from its controls at adjusted p 0.2") == (decision, reason)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "decision", "reason"),
+    [
+        (
+            family(),
+            "freeze",
+            "no metric differs: realized_vol_bps differs from its controls at adjusted p 0.21, above 0.2",
+        ),
+        (
+            family(tail_hit=variant(CLEAR, p_placebo=0.01)),
+            "freeze",
+            "but shifted events differ too, at adjusted p 0.01",
+        ),
+        (family(tail_hit=variant(CLEAR, n_years_opposite=1)), "freeze", "tail_hit: 1 years significantly contradict"),
+        (family(tail_hit=variant(CLEAR, n_groups_opposite=2)), "freeze", "tail_hit: 2 symbols or volatility regimes"),
+        (family(tail_hit=variant(CLEAR, p_placebo=np.nan)), "not_run", "tail_hit: no scatter over days, or no placebo"),
+        (family(tail_hit=variant(CLEAR, p_family=np.nan)), "not_run", "tail_hit: no scatter over days, or no placebo"),
+        # what does not differ may be contradicted or biased: nothing rests on it
+        (family(tail_hit=CLEAR, range_bps=variant(QUIET, n_years_opposite=3)), "pass", "tail_hit differs"),
+        (family(tail_hit=CLEAR, range_bps=variant(QUIET, p_placebo=0.001)), "pass", "tail_hit differs"),
+        # nor does anything rest on what differs as much where nothing happened
+        (family(tail_hit=CLEAR, range_bps=variant(CLEAR, p_family=0.001, p_placebo=0.001)), "pass", "tail_hit differs"),
+    ],
+)
+def test_each_ground_decides_and_names_its_number(numbers, decision, reason):
+    found = decide_family(numbers)
+    assert decision == found[0].value
+    assert reason in found[1]
+
+
+def test_a_family_is_not_run_for_counts_alone():
+    enough = dict.fromkeys(METRICS, 30)
+    assert "" == why_not_run([("RUN", ""), ("NOT_RUN", "no basis")], enough)
+    assert "move_16_bars_bps: 29 matched" in why_not_run([("RUN", "")], enough | {"move_16_bars_bps": 29})
+    lacking = why_not_run([("NOT_RUN", "no basis"), ("NOT_RUN", "no basis")], enough)
+    assert "the data do not support the family on any symbol: no basis" == lacking
+
+
+def test_a_year_against_the_whole_freezes():
+    sets = simulated_sets(np.random.default_rng(3), strength=8.0, at_hold=16)
+    last = sets.years == sets.years.max()
+    move = METRICS.index("move_16_bars_bps")
+    sets.values[last, 0, move] -= 4 * np.nanstd(sets.values[:, 0, move])
+    placebos = [simulated_sets(np.random.default_rng(s)) for s in range(3)]
+    numbers = weigh_family(sets, placebos, np.random.default_rng(1))
+    decision, reason = decide_family(numbers.of_metrics())
+    assert (1, "freeze") == (numbers.n_years_opposite[move], decision.value)
+    assert "move_16_bars_bps: 1 years significantly contradict the whole" in reason
+
+
+def test_an_effect_that_shifted_events_show_too_is_no_ground():
+    def biased(seed: int):
+        sets = simulated_sets(np.random.default_rng(seed))
+        sets.values[:, 0, :3] *= 1.5
+        return sets
+
+    numbers = weigh_family(biased(1), [biased(s) for s in range(2, 6)], np.random.default_rng(1))
+    decision, reason = decide_family(numbers.of_metrics())
+    assert "freeze" == decision.value
+    assert "the comparison is biased" in reason
+    assert numbers.p_shifted[0] > 0.2
+    assert numbers.p_placebo[0] == pytest.approx(4 / 2001)
+    assert numbers.p_shuffled[0] == 0.001
+
+
+def test_placebos_with_too_few_sets_are_left_out_and_none_is_unknown():
+    true, few = simulated_sets(np.random.default_rng(1)), simulated_sets(np.random.default_rng(2), n_events=29)
+    numbers = weigh_family(true, [few], np.random.default_rng(1))
+    assert np.isnan(numbers.p_placebo).all()
+    assert np.isnan(numbers.p_shifted).all()
+    assert FamilyDecision.NOT_RUN is decide_family(numbers.of_metrics())[0]
