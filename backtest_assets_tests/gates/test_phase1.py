@@ -4,16 +4,25 @@ from functools import cache
 import polars as pl
 import pytest
 
+from backtest_assets.domain.market import Partition
+from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.phase1 import GATES_PHASE1_EVIDENCE, GATES_PHASE1_HAZARDS
 from backtest_assets.gates.sql import ask_sql
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
-from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict, with_inputs
+from backtest_assets.tables.registry import table_named
+from backtest_assets_tests.gates.evidence import answer, hopeless, red, verdict, with_inputs
+from backtest_assets_tests.properties.random_market import RandomMarket, random_market
 
 GATES = {"phase1_evidence": GATES_PHASE1_EVIDENCE, "phase1_hazards": GATES_PHASE1_HAZARDS}
 REMARK = "families_pass"
+
+
+@cache
+def market() -> RandomMarket:
+    return random_market(7, 420)  # long enough for families of thirty matched events
 
 
 @cache
@@ -26,8 +35,10 @@ def made(name: str):
         if name == "phase1_hazards"
         else weigh_families(measured, m.events, families, m.view, run=m.run)
     )
-    inputs = {"event_outcomes": m.outcomes, "event_barriers": m.barriers, "event_families": families}
-    return with_inputs(honest(name, frame), **inputs)
+    inputs = {
+        "event_outcomes": m.outcomes, "event_barriers": m.barriers, "event_families": families, "event_controls": m.controls,
+    }  # fmt: skip
+    return Evidence(table_named(name), Partition.of_run("random"), frame, m.run.window[1], m.run, inputs)
 
 
 def changed(name: str, **columns: pl.Expr):
@@ -106,12 +117,20 @@ def test_families_that_do_not_pass_are_a_remark_with_their_reason():
         ({"n_hits": pl.col("n_hits") + 1}, "counts_recounted"),
         ({"hazard": pl.col("hazard") + 0.001}, "curves_follow"),
         ({"survival": pl.col("survival") * 0.999}, "curves_follow"),
-        ({"survival": pl.col("survival").fill_null(0.0)}, "curves_follow"),
         ({"hazard": pl.lit(None, pl.Float64)}, "curves_follow"),
     ],
 )
 def test_each_falsehood_of_the_hazards_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_PHASE1_HAZARDS, changed("phase1_hazards", **columns))
+
+
+def test_ages_at_which_nobody_is_at_risk_are_unknown():
+    nobody = with_inputs(made("phase1_hazards"), event_barriers=market().barriers.clear())
+    honest = replace(nobody, frame=build_hazards(market().barriers.clear(), run=market().run))
+    assert red(GATES_PHASE1_HAZARDS, honest) == set()
+    for column in ("survival", "hazard"):
+        known = replace(honest, frame=honest.frame.with_columns(pl.lit(0.0).alias(column)))
+        assert red(GATES_PHASE1_HAZARDS, known) == {"curves_follow"}
 
 
 def test_sql_sees_the_frames_it_is_given_and_no_file(tmp_path):
@@ -120,6 +139,6 @@ def test_sql_sees_the_frames_it_is_given_and_no_file(tmp_path):
     file = tmp_path / "a.parquet"
     frame.write_parquet(file)
     with pytest.raises(Exception, match="disabled by configuration"):
-        ask_sql(f"select * from '{file}'", {"t": frame})
+        ask_sql(f"from '{file}'", {"t": frame})
     with pytest.raises(Exception, match="does not exist"):
         ask_sql("select * from frame", {"t": frame})

@@ -62,11 +62,13 @@ def _clustered_variance(values: np.ndarray, days: np.ndarray) -> float:
     return float((np.bincount(days, weights=centred) ** 2).sum())
 
 
-def decided(seed: int, *, n_placebos: int = len(PLACEBO_WEEKS), **effect: float) -> tuple[str, str, FamilyNumbers]:
-    """Decision, reason and numbers of one simulated family with its placebos."""
+def decided(
+    seed: int, *, n_events: int = 200, strength: float = 0.0, at_hold: int = 16, cost_bps: float = COST_BPS
+) -> tuple[str, str, FamilyNumbers]:
+    """Decision, reason and numbers of one simulated family; its placebos are as many events without an effect."""
     rng = np.random.default_rng(seed)
-    sets = simulated_sets(rng, **effect)
-    placebos = [simulated_sets(rng) for _ in range(n_placebos)]
+    sets = simulated_sets(rng, n_events=n_events, strength=strength, at_hold=at_hold, cost_bps=cost_bps)
+    placebos = [simulated_sets(rng, n_events=n_events) for _ in PLACEBO_WEEKS]
     numbers = weigh_family(sets, placebos, np.random.default_rng([13, seed]))
     decision, reason = decide_family(numbers.of_metrics())
     return decision.value, reason, numbers
