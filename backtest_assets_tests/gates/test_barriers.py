@@ -27,11 +27,9 @@ def test_no_gate_is_green_when_nothing_can_be_measured(gate, case):
 
 
 def test_no_barriers_are_legal_only_where_none_were_to_be_measured():
-    nobody = EVIDENCE.inputs["event_candidates"].with_columns(status=pl.lit("cooldown"))
+    nobody = EVIDENCE.inputs["event_registry"].clear()
     controls = EVIDENCE.inputs["event_controls"].clear()
-    none = with_inputs(
-        replace(EVIDENCE, frame=EVIDENCE.frame.clear()), event_candidates=nobody, event_controls=controls
-    )
+    none = with_inputs(replace(EVIDENCE, frame=EVIDENCE.frame.clear()), event_registry=nobody, event_controls=controls)
     assert set() == red(GATES_EVENT_BARRIERS, none)
 
 

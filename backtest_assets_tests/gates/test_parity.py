@@ -8,7 +8,7 @@ import pytest
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType, Variant
-from backtest_assets.gates.parity import _SHUT, GATES_EVENT_REGISTRY, _asked
+from backtest_assets.gates.parity import GATES_EVENT_REGISTRY, _asked
 from backtest_assets.research.events.accepted import register_events
 from backtest_assets_tests.gates.evidence import answer, change, honest, hopeless, market, red, verdict, with_inputs
 
@@ -187,7 +187,6 @@ def test_the_engine_that_recounts_can_open_and_unlock_nothing(tmp_path):
     assert "a\n1\n" == secret.read_text()
     with pytest.raises(duckdb.InvalidInputException, match="locked"):
         _asked(REGISTRY, "SET enable_external_access = true")
-    assert "SET lock_configuration = true" == _SHUT[-1]
 
 
 def test_the_registry_agrees_with_candidates_however_they_are_ordered():

@@ -28,7 +28,7 @@ def market() -> RandomMarket:
 @cache
 def made(name: str):
     m = market()
-    families = summarise_families(m.events, m.features, run=m.run)
+    families = summarise_families(m.candidates, m.features, run=m.run)
     measured = Measured(m.outcomes, m.barriers, m.controls)
     frame = (
         build_hazards(m.barriers, run=m.run)

@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.split import Split
 from backtest_assets.research.outcomes.barriers import measure_barriers
-from backtest_assets.tables.events import EVENT_CANDIDATES, EVENT_CONTROLS
+from backtest_assets.tables.events import EVENT_CONTROLS, EVENT_REGISTRY
 from backtest_assets.tables.features import FEATURES
 from backtest_assets_tests import scenario
 from backtest_assets_tests.properties.random_market import a_run, random_market
@@ -21,13 +21,12 @@ SIGMA = 0.001
 
 
 def an_event(known_at: datetime) -> pl.DataFrame:
-    return EVENT_CANDIDATES.conform(
-        EVENT_CANDIDATES.sample(1, n_rows=1).with_columns(
+    return EVENT_REGISTRY.conform(
+        EVENT_REGISTRY.sample(1, n_rows=1).with_columns(
             variant=pl.lit("centre"),
             symbol=pl.lit(scenario.SYMBOL),
-            status=pl.lit("accepted"),
-            known_at=pl.lit(known_at).cast(EVENT_CANDIDATES.schema["known_at"]),
-            onset_at=pl.lit(known_at - 2 * BAR).cast(EVENT_CANDIDATES.schema["known_at"]),
+            known_at=pl.lit(known_at).cast(EVENT_REGISTRY.schema["known_at"]),
+            onset_at=pl.lit(known_at - 2 * BAR).cast(EVENT_REGISTRY.schema["known_at"]),
         )
     )
 

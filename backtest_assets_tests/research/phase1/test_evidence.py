@@ -21,7 +21,7 @@ from backtest_assets_tests.properties.random_market import random_market
 MARKET = random_market(7, 420)
 TRAIN = MARKET.run.splits[Split.TRAIN]
 MEASURED = Measured(MARKET.outcomes, MARKET.barriers, MARKET.controls)
-FAMILIES = summarise_families(MARKET.events, MARKET.features, run=MARKET.run)
+FAMILIES = summarise_families(MARKET.candidates, MARKET.features, run=MARKET.run)
 
 
 @cache
