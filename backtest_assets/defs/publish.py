@@ -310,9 +310,9 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         "limit": _number(verdict.limit),
         "unit": dg.MetadataValue.text(verdict.unit),
     }
-    if verdict.examples:
-        records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in verdict.examples]
-        facts["examples"] = dg.MetadataValue.table(records)
+    for name, rows in (("examples", verdict.examples), ("compared", verdict.compared)):
+        if rows:
+            facts[name] = dg.MetadataValue.table([_record(row) for row in rows])
     if one.publication is not None:
         facts["digest"] = dg.MetadataValue.text(one.publication.digest)
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
@@ -320,6 +320,10 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
         facts |= {name: dg.MetadataValue.text(text) for name, text in _short(one.attempt).items()}
     return facts
+
+
+def _record(row: Mapping[str, object]) -> dg.TableRecord:
+    return dg.TableRecord({name: _plain(value) for name, value in row.items()})
 
 
 def _number(value: float) -> dg.MetadataValue:

@@ -1,17 +1,14 @@
-"""Whether rows made once more are the stored ones, and whether their past was known in the past.
+"""Whether rows made once more are the stored ones; whether they knew the future is asked in `foresight.py`.
 
 Values are compared column by column, without a join and without a second wide frame: a table of every bar is large.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.gates.ask import cuts, differing
-from backtest_assets.gates.gate import Evidence
+from backtest_assets.gates.ask import differing
 
 _KEY: Final = ("symbol", "open_at")
 _TOLERANCE: Final = 1e-9  # relative; sums in another order differ by some 1e-13
@@ -30,37 +27,12 @@ def unlike(stored: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     is_unlike = np.logical_or.reduce([stored[name].is_null().to_numpy() for name in _KEY])
     for name in again.columns:
         if not stored[name].equals(again[name], null_equal=True):
-            is_unlike |= ~_same(stored[name], again[name])
+            is_unlike |= ~is_same(stored[name], again[name])
     return stored.select(_KEY).filter(pl.Series(is_unlike))
 
 
-def changed_past(
-    evidence: Evidence, symbols: Sequence[str], rebuild: Callable[[pl.Expr, datetime], pl.DataFrame]
-) -> pl.DataFrame:
-    """Return the keys of rows that the data known at two earlier instants do not give.
-
-    Args:
-        evidence: the stored rows, with `symbol` and `known_at`.
-        symbols: the symbols that must have rows.
-        rebuild: makes the table from what one symbol's data (the filter) were at an instant.
-    """
-    frame = evidence.frame
-    found: list[pl.DataFrame] = [frame.select(_KEY).filter(~pl.col("symbol").is_in(list(symbols)))]
-    for cut in cuts(frame["known_at"]):
-        for symbol in symbols:
-            mine = pl.col("symbol") == symbol
-            past = frame.lazy().filter(mine & (pl.col("known_at") <= cut))
-            again = rebuild(mine, cut)
-            if not past.select(_KEY).collect().equals(again.select(_KEY)):
-                found.append(differing(past.collect(), again, _KEY))
-                continue
-            for name in again.columns:
-                column = past.select(*dict.fromkeys((*_KEY, name))).collect()
-                found.append(unlike(column, again.select(column.columns)))
-    return pl.concat(found).unique()
-
-
-def _same(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def is_same(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return where two columns of the same rows agree, beyond rounding; null agrees with null only."""
     if not left.dtype.is_float():
         return left.eq_missing(right).to_numpy()
     mine, other = left.to_numpy(), right.to_numpy()
