@@ -1,6 +1,7 @@
 """Four real years of bitcoin and ether from `../shared/data`, as the research rooms get them; a test skips where it is absent."""
 
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import polars as pl
@@ -17,14 +18,15 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "market"
 REAL_SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
+@dataclass(frozen=True)
 class RealMarket(RandomMarket):
     """The random market's rooms over real prices; no positioning."""
 
-    @property
+    @cached_property
     def positioning(self):
         return POSITIONING_UM.empty()
 
-    @property
+    @cached_property
     def universe(self):
         months = months_between(*self.run.window)
         return build_universe(self.bars, symbols=REAL_SYMBOLS, months=months, listings={}, top_n=0, lookback_days=30)
