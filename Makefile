@@ -54,9 +54,15 @@ bench: setup ## CPU seconds and peak memory per stage of a run on the embedded m
 bench-market: setup ## CPU seconds of the market layer by table, Dagster's share and the law of growth
 	$(RUN)/python -m backtest_assets_tests.benches.bench_market $(ARGS)
 
+bench-events: setup ## CPU seconds and memory of the event stage against its bars, and the law of growth
+	$(RUN)/python -m backtest_assets_tests.benches.bench_events $(ARGS)
+
+truth: setup ## Events on markets without drift and with planted events: drift, recall, precision
+	$(RUN)/python -m backtest_assets_tests.truth.measure $(ARGS)
+
 check: lint types graph test ## Everything CI does
 
 clean: ## Remove environments and caches; data stay
 	rm -rf .venv .venv-boot .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 
-.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market check clean
+.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events truth check clean

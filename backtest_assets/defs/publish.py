@@ -335,8 +335,9 @@ def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataV
         "limit": _number(verdict.limit),
         "unit": dg.MetadataValue.text(verdict.unit),
     }
-    if verdict.examples:
-        facts["examples"] = dg.MetadataValue.table(_records(verdict.examples))
+    for name, rows in (("examples", verdict.examples), ("compared", verdict.compared)):
+        if rows:
+            facts[name] = dg.MetadataValue.table(_records(rows))
     if one.publication is not None:
         facts["digest"] = dg.MetadataValue.text(one.publication.digest)
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)

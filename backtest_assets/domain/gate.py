@@ -28,6 +28,7 @@ class Verdict:
         passed: the answer; a NaN observation never passes.
         detail: one sentence for the operator: what happened and what to do.
         examples: a few offending rows.
+        compared: what was looked at, one line per column or family; shown whether red or green.
     """
 
     gate: str
@@ -37,6 +38,7 @@ class Verdict:
     passed: bool
     detail: str
     examples: tuple[Mapping[str, Scalar], ...] = field(default=())
+    compared: tuple[Mapping[str, Scalar], ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.passed and math.isnan(self.observed):

@@ -4,8 +4,7 @@ Both are closed: no rows is red unless the gate says when that is legal, null br
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import polars as pl
@@ -18,8 +17,6 @@ from backtest_assets.stages import Stage
 Measured: TypeAlias = tuple[float, str] | tuple[float, str, pl.DataFrame]
 """The number, what it is about, and rows that show it."""
 
-PREFIX_SHARES: Final = (0.5, 0.8)
-"""Where a table's data are cut to see whether its past changes: past the warm-up, and late [fraction of the data]."""
 _TOLERANCE: Final = 1e-9  # relative; sums in another order differ by some 1e-13
 
 
@@ -50,7 +47,7 @@ def rows_gate(
 
     def ask(evidence: Evidence) -> Verdict:
         if evidence.frame.is_empty():
-            return _of_empty(name, "rows", 0, evidence, may_be_empty)
+            return empty_verdict(name, "rows", 0, evidence, may_be_empty)
         bad = find(evidence)
         detail = f"{about} Broken by {bad.height} rows, first {_first(bad)}; {fix}" if bad.height else about
         return Verdict(name, bad.height, 0, "rows", passed=bad.is_empty(), detail=detail, examples=_shown(bad))
@@ -84,7 +81,7 @@ def limit_gate(
 
     def ask(evidence: Evidence) -> Verdict:
         if evidence.frame.is_empty():
-            return _of_empty(name, unit, limit, evidence, may_be_empty)
+            return empty_verdict(name, unit, limit, evidence, may_be_empty)
         observed, culprit, *shown = measure(evidence)
         passed = observed <= limit  # false for NaN
         detail = f"{about} {culprit}: {observed:.6g} {unit}" + ("" if passed else f"; {fix}")
@@ -143,19 +140,6 @@ def breaking(holds: Callable[[Evidence], pl.Series], shown: Sequence[str]) -> Ca
     return find
 
 
-def cuts(known_at: pl.Series) -> Iterator[datetime]:
-    """Return the instants at which the data are cut to see whether their past changes.
-
-    Raises:
-        ValueError: if there are no instants to cut between.
-    """
-    first, last = known_at.min(), known_at.max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        message = "known_at holds no instants; there is no past to compare"
-        raise ValueError(message)  # noqa: TRY004  # a value is missing, no type is wrong
-    yield from (first + share * (last - first) for share in PREFIX_SHARES)
-
-
 def differing(left: pl.DataFrame, right: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Return the keys of rows that are in one frame only, or differ in a value beyond rounding, and how they do.
 
@@ -210,9 +194,10 @@ def _first(rows: pl.DataFrame) -> str:
     return ", ".join(f"{name} {value}" for name, value in _shown(rows)[0].items()) if rows.columns else "unknown"
 
 
-def _of_empty(
-    name: str, unit: str, limit: float, evidence: Evidence, may_be_empty: Callable[[Evidence], bool]
+def empty_verdict(
+    name: str, unit: str, limit: float, evidence: Evidence, may_be_empty: Callable[[Evidence], bool] = never
 ) -> Verdict:
+    """Return the verdict on a table without rows: red, unless that is legal for this evidence."""
     if may_be_empty(evidence):
         return Verdict(name, 0, limit, unit, passed=True, detail="no rows, and none were to be expected")
     what = f"table {evidence.table.name} {evidence.partition} has no rows, so nothing could be measured"

@@ -1,15 +1,16 @@
 """What must be true of the context: every feature row has its words, they are of the vocabulary, few are unknown."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Final
 
 import polars as pl
 
+from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, differing, limit_gate, rows_gate
+from backtest_assets.gates.foresight import N_CUTS, Cut, Future, Line, Tape, compare_columns, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.past import changed_past
 from backtest_assets.research.context.build import NEEDS, build_context
 
 WORDS: Final = {
@@ -28,6 +29,10 @@ UNKNOWN_LIMIT: Final = 0.50
 """Share of unknown words at which a regime says nothing about the window any more [fraction]."""
 
 _KEY: Final = ("symbol", "open_at")
+_MEMORY: Final = (8_640 + 1) * BAR
+"""Past that a row needs: funding thirds of 90 days, lagged one bar."""
+_TAIL: Final = 480 * BAR
+"""Rows before a cut that are compared: five days."""
 
 
 def _strange(evidence: Evidence) -> pl.DataFrame:
@@ -51,13 +56,14 @@ def _unknown_share(evidence: Evidence, regimes: Collection[str]) -> tuple[float,
     return unknown[worst], f"most unknown in {worst}"
 
 
-def _changed_past(evidence: Evidence) -> pl.DataFrame:
-    features = evidence.inputs["features"]
+def _changed_by_the_future(evidence: Evidence) -> Mapping[str, Line]:
+    features = evidence.inputs["features"].select(NEEDS)
 
-    def rebuild(mine: pl.Expr, cut: datetime) -> pl.DataFrame:
-        return build_context(features.lazy().select(NEEDS).filter(mine & (pl.col("known_at") <= cut)).collect())
+    def rebuild(symbol: str) -> Callable[[Cut, Future, datetime | None], pl.DataFrame]:
+        tape = Tape.of(features, symbol)
+        return lambda cut, future, since: build_context(tape.seen(cut, future, since))
 
-    return changed_past(evidence, features["symbol"].unique().sort().to_list(), rebuild)
+    return compare_columns(evidence, "features", rebuild, memory=_MEMORY, tail=_TAIL)
 
 
 GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
@@ -85,10 +91,11 @@ GATES_MARKET_CONTEXT: Final[tuple[Gate, ...]] = (
         fix="conditions on this regime see only part of the window",
         severity=Severity.WARN,
     ),
-    rows_gate(
+    foresight_gate(
         "prefix_invariant",
-        "Regimes computed from the features known at two earlier instants are the stored ones.",
-        _changed_past,
+        f"At {N_CUTS} random instants no regime changes when the future of the features is removed or replaced.",
+        "column",
+        _changed_by_the_future,
         fix="a regime sees the future, or features changed since: rebuild context; if red again, do not trade on it",
     ),
 )

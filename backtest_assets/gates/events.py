@@ -2,12 +2,15 @@
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.gate import Severity
-from backtest_assets.gates.ask import broken, cuts, differing, limit_gate, rows_gate
+from backtest_assets.gates.ask import broken, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
+from backtest_assets.gates.detected import changed_families
+from backtest_assets.gates.foresight import N_CUTS, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.spacing import too_soon
 from backtest_assets.gates.triggers import untrue_triggers
@@ -18,10 +21,7 @@ from backtest_assets.research.events.definition import (
     THRESHOLD_LEAST,
     Status,
 )
-from backtest_assets.research.events.detect import detect_events
-from backtest_assets.research.events.eligibility import drop_ineligible
 from backtest_assets.research.events.registry import FAMILIES
-from backtest_assets.research.events.view import MarketView
 
 FEW_EVENTS: Final = 50
 """Accepted events below which a family is not tested on its own (the recipe's least number on train) [events]."""
@@ -34,7 +34,9 @@ def _outside_data(evidence: Evidence) -> pl.DataFrame:
     span = (
         evidence.inputs["bars_um"].group_by("symbol").agg(first=pl.col("open_at").min(), last=pl.col("known_at").max())
     )
-    in_window = pl.col("known_at").is_between(start, end, closed="left") | ~IS_ACCEPTED
+    in_window = pl.col("known_at").is_between(start, end, closed="left") == (
+        pl.col("status") != Status.OUTSIDE_WINDOW.value
+    )
     in_data = (pl.col("onset_at") >= pl.col("first")) & (pl.col("known_at") <= pl.col("last"))
     ended = pl.col("exit_at").is_null() | pl.col("exit_at").is_between("known_at", "last")
     return broken(evidence.frame.join(span, on="symbol", how="left"), in_window & in_data & ended)
@@ -42,18 +44,22 @@ def _outside_data(evidence: Evidence) -> pl.DataFrame:
 
 def _wrong_ids(evidence: Evidence) -> pl.DataFrame:
     columns = ("variant", "event_type", "symbol", "onset_at", "event_id", "definition_version", "parameter_digest")
-    rows = evidence.frame.select(*columns, pl.col("onset_at").dt.epoch("us").alias("onset_us"))
-    good = [_is_content_id(row) for row in rows.iter_rows(named=True)]
+    rows = evidence.frame.select(*columns, onset_us=pl.col("onset_at").dt.epoch("us"), row=pl.int_range(pl.len()))
+    good = np.zeros(rows.height, dtype=np.bool_)
+    for (family, variant), mine in rows.partition_by("event_type", "variant", as_dict=True).items():
+        if family is not None and variant is not None:
+            params = FAMILIES[EventType(family)].definition.at(Variant(variant))
+            ids = pl.Series(params.event_ids(mine.select("symbol", "onset_us").iter_rows()), dtype=pl.String)
+            is_good = (
+                mine["symbol"].is_not_null()
+                & mine["onset_us"].is_not_null()
+                & mine["event_id"].eq_missing(ids)
+                & mine["definition_version"].eq_missing(pl.Series([params.version]))
+                & mine["parameter_digest"].eq_missing(pl.Series([params.digest]))
+            )
+            good[mine["row"].to_numpy()] = is_good.to_numpy()
     unique = rows.select(pl.struct("variant", "event_id").is_unique()).to_series()
-    return rows.select(columns).filter(~(pl.Series(good, dtype=pl.Boolean) & unique))
-
-
-def _is_content_id(row: dict[str, object]) -> bool:
-    if row["event_type"] is None or row["variant"] is None or not isinstance(row["onset_us"], int):
-        return False
-    params = FAMILIES[EventType(str(row["event_type"]))].definition.at(Variant(str(row["variant"])))
-    shown = (row["event_id"], row["definition_version"], row["parameter_digest"])
-    return shown == (params.event_id(str(row["symbol"]), row["onset_us"]), params.version, params.digest)
+    return rows.select(columns).filter(~(pl.Series(good) & unique))
 
 
 def _strange(evidence: Evidence) -> pl.DataFrame:
@@ -95,13 +101,18 @@ def _crowded(evidence: Evidence) -> pl.DataFrame:
 
 
 def _outside_universe(evidence: Evidence) -> pl.DataFrame:
+    # accepted only where the symbol was known to be eligible, dropped only where it was not
     universe = evidence.inputs["universe"].filter(pl.col("is_eligible").fill_null(value=False))
-    may = {(symbol, month) for symbol, month in universe.select("symbol", "month").iter_rows()}
-    rows = evidence.frame.filter(IS_ACCEPTED.fill_null(value=True)).with_columns(
-        month=pl.col("known_at").dt.strftime("%Y-%m")
+    since = {(symbol, month): at for symbol, month, at in universe.select("symbol", "month", "known_at").iter_rows()}
+    rows = evidence.frame.with_columns(month=pl.col("known_at").dt.strftime("%Y-%m")).filter(
+        pl.col("status").is_in([Status.ACCEPTED.value, Status.NOT_IN_UNIVERSE.value]).fill_null(value=True)
     )
-    is_in = [(symbol, month) in may for symbol, month in rows.select("symbol", "month").iter_rows()]
-    return rows.filter(~pl.Series(is_in, dtype=pl.Boolean)).select(*_KEY, "month")
+    good = [
+        status is not None
+        and (status == Status.ACCEPTED.value) == ((symbol, month) in since and known_at >= since[symbol, month])
+        for status, symbol, month, known_at in rows.select("status", "symbol", "month", "known_at").iter_rows()
+    ]
+    return rows.filter(~pl.Series(good, dtype=pl.Boolean)).select(*_KEY, "month")
 
 
 def _few(evidence: Evidence) -> tuple[float, str]:
@@ -115,28 +126,10 @@ def _few(evidence: Evidence) -> tuple[float, str]:
     return len(few), f"{listed} (limit {FEW_EVENTS} accepted); families below it"
 
 
-def _changed_past(evidence: Evidence) -> pl.DataFrame:
-    bars, features, funding = (evidence.inputs[name] for name in ("bars_um", "features", "settlements_um"))
-    known = pl.col("known_at")
-    found: list[pl.DataFrame] = []
-    for cut in cuts(bars["known_at"]):
-        detected = detect_events(
-            MarketView(
-                bars.filter(known <= cut), features.filter(known <= cut), funding.filter(pl.col("settled_at") <= cut)
-            ),
-            run=evidence.settings,
-        )
-        again = drop_ineligible(detected, evidence.inputs["universe"].filter(known <= cut))
-        ended = pl.when(pl.col("exit_at") <= cut).then("exit_at").alias("exit_at")
-        mine = evidence.frame.filter((known <= cut) | known.is_null()).with_columns(ended)
-        found.append(differing(mine, again, _KEY).with_columns(cut=pl.lit(cut)))
-    return pl.concat(found)
-
-
 GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
     rows_gate(
         "known_in_data",
-        "Onset, known_at and exit lie within the symbol's bars, accepted events within the run's window.",
+        "Onset, known_at and exit lie within the symbol's bars; outside_window are those outside the run's, and only those.",
         _outside_data,
         fix="rebuild event_candidates from the current bars",
     ),
@@ -172,14 +165,16 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
     ),
     rows_gate(
         "in_universe",
-        "An accepted event is of a symbol that may be traded in its month.",
+        "An accepted event is of a symbol known to be tradable in its month; not_in_universe are only those of others.",
         _outside_universe,
         fix="the universe changed after detection: rebuild event_candidates",
     ),
-    rows_gate(
+    foresight_gate(
         "prefix_invariant",
-        "Events detected from the data known at two earlier instants are the stored ones.",
-        _changed_past,
+        f"At {N_CUTS} instants per family, its own events' if it has so many, no event changes when the future is removed "
+        "or replaced.",
+        "family",
+        changed_families,
         fix="a family sees the future, or inputs changed since: rebuild; if red again, do not trade on it",
     ),
     limit_gate(

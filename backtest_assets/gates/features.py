@@ -1,6 +1,6 @@
 """What must be true of the features: every bar has its row, little is unknown, nothing is known early."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +10,9 @@ import polars as pl
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import limit_gate, rows_gate
+from backtest_assets.gates.foresight import N_CUTS, Cut, Future, Line, Tape, compare_columns, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.past import changed_past, unlike
+from backtest_assets.gates.past import unlike
 from backtest_assets.gates.recounted import N_SAMPLED, unlike_persistence, unlike_positioning, unlike_samples
 from backtest_assets.research.bars.calendar import grid_ceil, grid_floor
 from backtest_assets.research.features.build import build_features
@@ -25,6 +26,10 @@ SPREAD_NULL_SHARE_LIMIT: Final = 2 / 3
 """Share of days whose bars show no spread [fraction]; 9 % on BTC and ETH, half where there is none to see."""
 
 _KEY: Final = ("symbol", "open_at")
+_MEMORY: Final = (17_280 + 2 * 96) * BAR
+"""Past that a row needs: ranks over 180 days of a day's volatility."""
+_TAIL: Final = 480 * BAR
+"""Rows before a cut that are compared: five days."""
 
 
 def _uncovered(evidence: Evidence) -> pl.DataFrame:
@@ -102,15 +107,28 @@ def _miscounted(rows: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _changed_past(evidence: Evidence) -> pl.DataFrame:
+def _changed_by_the_future(evidence: Evidence) -> Mapping[str, Line]:
     names = ("bars_um", "bars_spot", "settlements_um", "positioning_um")
+    settled: tuple[str, Sequence[str]] = (
+        "settled_at",
+        [c for c in evidence.inputs["settlements_um"].columns if c != "funding_rate"],
+    )
 
-    def rebuild(mine: pl.Expr, cut: datetime) -> pl.DataFrame:
-        at = {"settlements_um": "settled_at"}
-        frames = [evidence.inputs[name].filter(mine & (pl.col(at.get(name, "known_at")) <= cut)) for name in names]
-        return build_features(*frames)
+    def rebuild(symbol: str) -> Callable[[Cut, Future, datetime | None], pl.DataFrame]:
+        tapes = [
+            Tape.of(evidence.inputs[name], symbol, time=settled[0], kept=settled[1])
+            if name == "settlements_um"
+            else Tape.of(evidence.inputs[name], symbol)
+            for name in names
+        ]
 
-    return changed_past(evidence, evidence.inputs["bars_um"]["symbol"].unique().sort().to_list(), rebuild)
+        def made(cut: Cut, future: Future, since: datetime | None) -> pl.DataFrame:
+            bars, spot, funding, positioning = (tape.seen(cut, future, since) for tape in tapes)
+            return build_features(bars, spot, funding, positioning)
+
+        return made
+
+    return compare_columns(evidence, "bars_um", rebuild, memory=_MEMORY, tail=_TAIL)
 
 
 def _optional(
@@ -245,10 +263,11 @@ GATES_FEATURES: Final[tuple[Gate, ...]] = (
         unlike_persistence,
         fix="settlements_um changed after features were built: rebuild features; if red again, the state is broken",
     ),
-    rows_gate(
+    foresight_gate(
         "prefix_invariant",
-        "Features computed from the data known at two earlier instants are the stored ones.",
-        _changed_past,
+        f"At {N_CUTS} random instants no column changes when the future is removed or replaced.",
+        "column",
+        _changed_by_the_future,
         fix="a feature sees the future, or its inputs changed since: rebuild features; if red again, do not trade on it",
     ),
 )

@@ -1,17 +1,14 @@
-"""Whether rows made once more are the stored ones, and whether their past was known in the past.
+"""Whether rows made once more are the stored ones; whether they knew the future is asked in `foresight.py`.
 
 Values are compared column by column, without a join and without a second wide frame: a table of every bar is large.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.gates.ask import cuts, differing
-from backtest_assets.gates.gate import Evidence
+from backtest_assets.gates.ask import differing
 
 _KEY: Final = ("symbol", "open_at")
 _TOLERANCE: Final = 1e-9  # relative; sums in another order differ by some 1e-13
@@ -35,7 +32,7 @@ def unlike(stored: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     told: dict[int, list[str]] = {}
     for name in again.columns:
         if not stored[name].equals(again[name], null_equal=True):
-            rows = ~_same(stored[name], again[name])
+            rows = ~is_same(stored[name], again[name])
             is_unlike |= rows
             for row in np.flatnonzero(rows)[:1].tolist():
                 told.setdefault(row, []).append(f"{name} {_text(stored[name][row])} -> {_text(again[name][row])}")
@@ -48,35 +45,6 @@ def unlike(stored: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     return _told_first(rows.join(texts, on="_row", how="left", maintain_order="left").drop("_row"))
 
 
-def changed_past(
-    evidence: Evidence, symbols: Sequence[str], rebuild: Callable[[pl.Expr, datetime], pl.DataFrame]
-) -> pl.DataFrame:
-    """Return the keys of rows that the data known at two earlier instants do not give, and what differs, as `unlike` does.
-
-    Args:
-        evidence: the stored rows, with `symbol` and `known_at`.
-        symbols: the symbols that must have rows.
-        rebuild: makes the table from what one symbol's data (the filter) were at an instant.
-    """
-    frame = evidence.frame
-    strange = frame.select(_KEY).filter(~pl.col("symbol").is_in(list(symbols)))
-    found = [strange.with_columns(differs=pl.lit("its symbol has no data"))]
-    for cut in cuts(frame["known_at"]):
-        for symbol in symbols:
-            mine = pl.col("symbol") == symbol
-            past = frame.lazy().filter(mine & (pl.col("known_at") <= cut))
-            again = rebuild(mine, cut)
-            if not past.select(_KEY).collect().equals(again.select(_KEY)):
-                found.append(differing(past.collect(), again, _KEY))
-                continue
-            for name in again.columns:
-                column = past.select(*dict.fromkeys((*_KEY, name))).collect()
-                found.append(unlike(column, again.select(column.columns)))
-    texts = pl.col("differs").drop_nulls().unique(maintain_order=True).str.join(", ")
-    rows = pl.concat(found).group_by(_KEY, maintain_order=True).agg(texts)
-    return _told_first(rows.with_columns(pl.when(pl.col("differs") != "").then("differs")))
-
-
 def _told_first(rows: pl.DataFrame) -> pl.DataFrame:
     """Put the rows that show what is wrong where a verdict's examples are taken from."""
     return rows.sort(pl.col("differs").is_null(), maintain_order=True)
@@ -86,7 +54,8 @@ def _text(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _same(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def is_same(left: pl.Series, right: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return where two columns of the same rows agree, beyond rounding; null agrees with null only."""
     if not left.dtype.is_float():
         return left.eq_missing(right).to_numpy()
     mine, other = left.to_numpy(), right.to_numpy()

@@ -160,6 +160,7 @@ def _record(verdict: Verdict) -> Mapping[str, object]:
         "passed": verdict.passed,
         "detail": verdict.detail,
         "examples": [{name: _jsonable(value) for name, value in row.items()} for row in verdict.examples],
+        "compared": [{name: _jsonable(value) for name, value in row.items()} for row in verdict.compared],
     }
 
 

@@ -3,9 +3,15 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from backtest_assets.defs.instance import open_instance
+from backtest_assets.domain.event import EventType
 from backtest_assets.lake.store import Lake
+from backtest_assets.settings import Settings
+from backtest_assets.tables.context import MARKET_CONTEXT
+from backtest_assets.tables.features import FEATURES
 from backtest_assets.tables.registry import TABLES
 from backtest_assets_tests.cli.terminal import call
 
@@ -56,6 +62,35 @@ def test_every_gate_of_the_run_is_green(demo: tuple[Path, str]):
     rows = json.loads(call(root, "gates", "DEMO", "--json"))
     assert {row["table"] for row in rows} == set(TABLES) - OPTIONAL
     assert [row for row in rows if not row["passed"] and row["severity"] == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "subject", "expected"),
+    [
+        ("features", "column", {"rows", *FEATURES.schema.names()} - {"symbol", "open_at"}),
+        ("market_context", "column", {"rows", *MARKET_CONTEXT.schema.names()} - {"symbol", "open_at"}),
+        ("event_candidates", "family", {family.value for family in EventType}),
+    ],
+)
+def test_a_green_check_shows_in_dagster_what_was_compared_by_column_and_family(
+    demo: tuple[Path, str], table: str, subject: str, expected: set[str]
+):
+    root, _ = demo
+    with open_instance(Settings(root, root / "dagster", None)) as instance:
+        key = dg.AssetCheckKey(dg.AssetKey(table), "prefix_invariant")
+        (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+        assert record.event is not None
+        told = record.event.asset_check_evaluation
+    assert told is not None
+    compared = told.metadata["compared"]
+    assert isinstance(compared, dg.TableMetadataValue)
+    rows = {str(row.data[subject]): row.data for row in compared.records}
+    assert told.passed
+    assert expected == set(rows)
+    for row in rows.values():
+        assert (8, 0, 0, "") == tuple(
+            row[name] for name in ("cuts", "differ_if_removed", "differ_if_replaced", "example")
+        )
 
 
 def test_r47_the_report_is_found_again(demo: tuple[Path, str]):

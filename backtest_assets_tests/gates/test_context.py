@@ -27,12 +27,12 @@ def test_no_gate_is_green_when_nothing_can_be_measured(gate, case):
 
 def test_a_word_outside_the_vocabulary_is_found():
     strange = changed(session=pl.when(pl.col("open_at") == MIDDLE).then(pl.lit("lunch")).otherwise("session"))
-    assert {"words_known", "prefix_invariant"} == red(GATES_MARKET_CONTEXT, strange)
+    assert {"words_known"} == red(GATES_MARKET_CONTEXT, strange)
 
 
 def test_a_lost_row_is_missed():
     lost = replace(EVIDENCE, frame=EVIDENCE.frame.filter(pl.col("open_at") != MIDDLE))
-    assert {"covers_features", "prefix_invariant"} == red(GATES_MARKET_CONTEXT, lost)
+    assert {"covers_features"} == red(GATES_MARKET_CONTEXT, lost)
 
 
 @pytest.mark.parametrize(("days", "expected"), [(20, {"unknown_remark"}), (80, {"unknown_remark", "unknown_share"})])
@@ -49,10 +49,10 @@ def test_a_regime_that_saw_the_future_is_found():
 
 
 def test_a_red_check_names_the_regime_and_both_words():
-    strange = changed(session=pl.when(pl.col("open_at") == MIDDLE).then(pl.lit("lunch")).otherwise("session"))
-    (honest_word,) = EVIDENCE.frame.filter(pl.col("open_at") == MIDDLE)["session"].unique()
-    (example, _) = verdict(GATES_MARKET_CONTEXT, strange, "prefix_invariant").examples
-    assert (MIDDLE.isoformat(), f"session lunch -> {honest_word}") == (example["open_at"], example["differs"])
+    strange = changed(session=pl.lit("lunch"))
+    (line,) = verdict(GATES_MARKET_CONTEXT, strange, "prefix_invariant").examples
+    assert "session" == line["column"]
+    assert "lunch" in str(line["example"])
 
 
 def test_an_optional_regime_that_is_unknown_throughout_is_a_remark_only():

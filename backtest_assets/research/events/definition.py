@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, Final, Self
@@ -107,8 +108,18 @@ class Definition(ABC):
 
     def event_id(self, symbol: str, onset_us: int) -> str:
         """Return the content id of an event: it names the same event in every run and window."""
-        content = f"{self.event_type}|{self.version}|{self.digest}|{symbol}|{onset_us}"
-        return hashlib.sha256(content.encode()).hexdigest()[:_ID_LENGTH]
+        (only,) = self.event_ids([(symbol, onset_us)])
+        return only
+
+    def event_ids(self, onsets: Iterable[tuple[str, int]]) -> list[str]:
+        """Return the content ids of events.
+
+        Args:
+            onsets: symbol and onset [us] of each.
+        """
+        prefix = f"{self.event_type}|{self.version}|{self.digest}"
+        texts = (f"{prefix}|{symbol}|{onset_us}" for symbol, onset_us in onsets)
+        return [hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH] for text in texts]
 
 
 @dataclass(frozen=True, slots=True)

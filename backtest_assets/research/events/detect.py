@@ -40,10 +40,7 @@ def _of_variant(view: MarketView, event_type: EventType, variant: Variant) -> pl
     family = FAMILIES[event_type]
     params = family.definition.at(variant)
     found = family.detect(view, params=params)
-    ids = [
-        params.event_id(symbol, onset)
-        for symbol, onset in found.select("symbol", pl.col("onset_at").dt.epoch("us")).iter_rows()
-    ]
+    ids = params.event_ids(found.select("symbol", pl.col("onset_at").dt.epoch("us")).iter_rows())
     return found.with_columns(
         pl.Series("event_id", ids, dtype=pl.String),
         variant=pl.lit(variant.value),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,7 @@ class SymbolGrid:
         Raises:
             TableError: if a symbol's rows leave out or repeat an instant of the 15-minute grid.
         """
-        for (symbol,), rows in sorted(frame.partition_by("symbol", as_dict=True).items()):
+        for symbol, rows in sorted(_by_symbol(frame), key=itemgetter(0)):
             ordered = rows if rows["open_at"].is_sorted() else rows.sort("open_at")
             opens = _microseconds(ordered["open_at"])
             breaks = np.flatnonzero(np.diff(opens) != BAR_US)
@@ -46,7 +47,7 @@ class SymbolGrid:
                     "a gap must be an explicit row: materialise the months in between"
                 )
                 raise TableError(message)
-            yield cls(str(symbol), int(opens[0]), ordered)
+            yield cls(symbol, int(opens[0]), ordered)
 
     @classmethod
     def pairs(cls, bars: pl.DataFrame, features: pl.DataFrame) -> Iterator[tuple["SymbolGrid", "SymbolGrid"]]:
@@ -95,6 +96,18 @@ class SymbolGrid:
     def row_known_at(self, at_us: IntArray) -> IntArray:
         """Return the newest row that is known at each instant; may lie outside [0, height)."""
         return self.row_opening_at(at_us) - 1
+
+
+def _by_symbol(frame: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """Split by symbol, without a copy where each symbol's rows lie together, as in every conformed table."""
+    runs = frame["symbol"].rle().struct.unnest()
+    if runs["value"].n_unique() < runs.height:
+        return [(str(symbol), rows) for (symbol,), rows in frame.partition_by("symbol", as_dict=True).items()]
+    first = runs["len"].cum_sum() - runs["len"]
+    return [
+        (str(symbol), frame.slice(start, n))
+        for symbol, start, n in zip(runs["value"], first.to_list(), runs["len"].to_list(), strict=True)
+    ]
 
 
 def _microseconds(instants: pl.Series) -> IntArray:

@@ -115,10 +115,10 @@ def recall_and_precision(planted: set[int], found: list[int]) -> tuple[float, fl
     return len(hits) / len(planted), len(hits) / len(found)
 
 
-def driftless_view(seed: int, n_days: int = 120) -> MarketView:
+def driftless_view(seed: int, n_days: int = 120, *, jump_skew: float = 0.0) -> MarketView:
     """An EGARCH market with jumps, bursts, takers, a basis and crowds, whose prices are martingales."""
     end = scenario.MONDAY + timedelta(days=n_days)
-    invented = generate_market(seed, ("SYNAUSDT", "SYNBUSDT"), scenario.MONDAY, end).values()
+    invented = generate_market(seed, ("SYNAUSDT", "SYNBUSDT"), scenario.MONDAY, end, jump_skew=jump_skew).values()
     bars = _clean(BARS_UM, [one.klines for one in invented])
     funding = pl.concat(one.funding for one in invented)
     return MarketView(
