@@ -100,9 +100,15 @@ class Desk:
         """Return the content digest of a research input."""
         return self._admitted[table][0].publication.digest
 
-    def publish(self, frame: pl.DataFrame, *, attachments: Mapping[str, bytes] | None = None) -> Iterator[AssetEvent]:
+    def publish(
+        self,
+        frame: pl.DataFrame,
+        *,
+        attachments: Mapping[str, bytes] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> Iterator[AssetEvent]:
         """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates."""
-        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings)
+        made = Made(frame, self.inputs, self.frames(), self.run, attachments or {}, notes or {}, listings=self.listings)
         yield from publish(
             self._context,
             self._lake,

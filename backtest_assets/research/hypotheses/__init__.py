@@ -1,6 +1,7 @@
 """Hypotheses: declared, tested once on train, confirmed on validation, judged by fixed gates, counted in a ledger.
 
 - `rules`: what is declared; `criteria`: the limits and what they make of the numbers.
+- `queue`: which of it the run's data and placebos ask for first; phase 2 obeys if told to.
 - `trades`, `cells`, `days`: the outcomes of every rule, as rows, as means, as day sums.
 - `inference`, `robustness`: what the numbers are worth; `study` brings it together.
 - `trials`, `checklist`: how often the data were asked, and whether execution may run.

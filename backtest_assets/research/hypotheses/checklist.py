@@ -119,8 +119,9 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     few = hypotheses.filter(~pl.col("is_eligible"))["fail_reasons"].str.split(",").list.first().value_counts(sort=True)
     why = ", ".join(f"{reason} {count}" for reason, count in few.sort("count", "fail_reasons").iter_rows()) or "none"
     enumerated, _, eligible, survivors, confirmed, selected = observed.values()
+    who = f"the hypothesis queue of run {run.run_id} asks for" if run.obeys_queue else f"run {run.run_id} declares"
     return {
-        "hypotheses_enumerated": f"run {run.run_id} declares {enumerated} hypotheses over {len(run.event_types)} families",
+        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.event_types)} families",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} had enough events and days; first short of: {why}",
         "multiplicity_survivors": f"{survivors} of {eligible} survive multiplicity; {best}",
