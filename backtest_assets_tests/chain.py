@@ -16,6 +16,8 @@ from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.queue.build import build_queue
+from backtest_assets.research.hypotheses.queue.placebos import PHASE1_SCHEMA
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.research.promotions.decide import promote
@@ -69,7 +71,7 @@ def run_chain(
     return chain_of(run, market)
 
 
-def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
+def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1: pl.DataFrame | None = None) -> Chain:
     frames: dict[str, pl.DataFrame] = {
         "settlements_um": pl.concat([settled(symbol.funding) for symbol in market.values()])
     }
@@ -82,7 +84,11 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
     frames["event_candidates"] = events = detect_events(MarketView(bars, frames["features"], funding), run=run)
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
-    frames["hypotheses"] = score_hypotheses(frames["event_outcomes"], events, frames["market_context"], bars, run=run)
+    nothing = pl.DataFrame(schema=PHASE1_SCHEMA)
+    frames["hypothesis_queue"] = build_queue(frames["features"], nothing if phase1 is None else phase1, run=run)
+    frames["hypotheses"] = score_hypotheses(
+        frames["event_outcomes"], events, frames["market_context"], bars, run=run, queue=frames["hypothesis_queue"]
+    )
     frames["research_checklist"] = decide(frames["hypotheses"], run=run)
     frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":

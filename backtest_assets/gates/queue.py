@@ -73,7 +73,8 @@ def _disobedient(evidence: Evidence) -> pl.DataFrame:
         asked = cells_asked(evidence.inputs["hypothesis_queue"], run)
     names = ("event_type", "condition", "hold_bars", "queue_rank")
     wrong = [
-        asked.get((family, name, hold)) != rank for family, name, hold, rank in evidence.frame.select(names).rows()
+        None in {family, name, hold} or asked.get((family, name, hold)) != rank
+        for family, name, hold, rank in evidence.frame.select(names).iter_rows()
     ]
     return evidence.frame.filter(pl.Series(wrong, dtype=pl.Boolean)).select("hypothesis_id", *names)
 

@@ -79,11 +79,13 @@ def describe_best(hypotheses: pl.DataFrame) -> str:
         hypotheses: table hypotheses.
 
     Returns:
-        One sentence; says so if none was tested.
+        One sentence; says so if none was asked for, or none was tested.
 
     Knows:
         train and validation statistics of the run's hypotheses.
     """
+    if hypotheses.is_empty():
+        return "no hypothesis was asked for; the remarks on hypothesis_queue say why"
     tested = hypotheses.filter(pl.col("is_eligible"), pl.col("t_train").is_not_null())
     if tested.is_empty():
         return "no hypothesis had enough events and days to be tested; choose a longer window or more symbols"
