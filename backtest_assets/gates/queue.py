@@ -174,7 +174,7 @@ def _p_error(evidence: Evidence) -> tuple[float, str]:
     again, worst, culprit = _placebos_again(evidence), 0.0, "every p is phase 1's"
     for row in evidence.frame.filter(_SPEAKS).to_dicts():
         for control, one in json.loads(row["negative_controls_json"]).items():
-            p, passed = again.get((row["event_type"], control), (None, False))
+            p, passed = again.get((row["event_type"], control, row["horizon_bucket"]), (None, False))
             is_same = (one["p"] is None) == (p is None) and one["passed"] is passed
             error = abs((one["p"] or 0.0) - (p or 0.0)) if is_same else math.inf
             if not error <= worst:
@@ -182,19 +182,26 @@ def _p_error(evidence: Evidence) -> tuple[float, str]:
     return worst, culprit
 
 
-def _placebos_again(evidence: Evidence) -> Mapping[tuple[str, str], tuple[float | None, bool]]:
-    found: dict[tuple[str, str], tuple[float | None, bool]] = {}
+def _placebos_again(evidence: Evidence) -> Mapping[tuple[str, str, str], tuple[float | None, bool]]:
+    found: dict[tuple[str, str, str], tuple[float | None, bool]] = {}
     for (family,), rows in _phase1(evidence).group_by("event_type"):
-        placebo, shuffled, own = (rows[name].to_list() for name in ("p_placebo", "p_shuffled", "p_family"))
-        least = None if None in placebo else min(placebo)
-        found[str(family), "time_shifted"] = least, least is not None and least > SHIFTED_LEVEL
-        if None in shuffled or None in own:
-            found[str(family), "label_shuffled"] = None, False
-            continue
-        sure = [p for p, claimed in zip(shuffled, own, strict=True) if claimed <= SURE_P]
-        worst = max(sure) if sure else min(shuffled)
-        found[str(family), "label_shuffled"] = worst, not sure or worst <= MOST_SHUFFLED_P
+        for bucket, holds in _HOLDS.items():
+            moves = rows.filter(pl.col("metric").is_in([f"move_{hold}_bars_bps" for hold in holds]))
+            placebo, shuffled, own = (moves[name].to_list() for name in ("p_placebo", "p_shuffled", "p_family"))
+            whole = len(placebo) == len(holds)
+            least = min(placebo) if whole and None not in placebo else None
+            found[str(family), "time_shifted", bucket] = least, least is not None and least > SHIFTED_LEVEL
+            found[str(family), "label_shuffled", bucket] = _shuffles(shuffled, own) if whole else (None, False)
     return found
+
+
+def _shuffles(shuffled: list[float | None], own: list[float | None]) -> tuple[float | None, bool]:
+    pairs = [(p, claimed) for p, claimed in zip(shuffled, own, strict=True) if p is not None and claimed is not None]
+    if len(pairs) < len(own):
+        return None, False
+    sure = [p for p, claimed in pairs if claimed <= SURE_P]
+    worst = max(sure) if sure else min(p for p, _ in pairs)
+    return worst, not sure or worst <= MOST_SHUFFLED_P
 
 
 def _leaking(evidence: Evidence) -> pl.DataFrame:

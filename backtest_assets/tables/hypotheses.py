@@ -45,7 +45,7 @@ HYPOTHESIS_QUEUE = Table(
             "negative_controls_json",
             _S,
             "JSON",
-            "For each declared control: p observed by phase 1 (null if not run), its limit, whether it passed.",
+            "For each declared control: p observed by phase 1 on the bucket's moves (null if not run), its limit, whether it passed.",
         ),
         _nullable("mechanism_coherence", "score", "Roles that its data sets can play, 0 to 1; null for a record."),
         _nullable("observability", "score", "Mean resolution times content of its data sets; null for a record."),

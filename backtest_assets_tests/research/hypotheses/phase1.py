@@ -7,7 +7,15 @@ import polars as pl
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.hypotheses.queue.placebos import PHASE1_SCHEMA
 
-METRICS = ("realized_vol_bps", "range_bps", "tail_hit", "forward_4", "forward_16", "forward_48", "forward_96")
+METRICS = (
+    "realized_vol_bps",
+    "range_bps",
+    "tail_hit",
+    "move_4_bars_bps",
+    "move_16_bars_bps",
+    "move_48_bars_bps",
+    "move_96_bars_bps",
+)
 HONEST = {
     "n_matched": 200,
     "p_family": 0.15,

@@ -21,7 +21,7 @@ from backtest_assets.research.hypotheses.queue.placebos import PHASE1_SCHEMA, re
 from backtest_assets.research.hypotheses.queue.templates import TEMPLATES
 from backtest_assets.tables.hypotheses import HYPOTHESIS_QUEUE
 from backtest_assets_tests.properties.random_market import SYMBOLS, random_market
-from backtest_assets_tests.research.hypotheses.phase1 import METRICS, phase1_of
+from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 
 MARKET = random_market(7)
 RUN = MARKET.run
@@ -242,8 +242,8 @@ def test_priority_is_the_mean_and_ranks_follow_it():
         ({"p_placebo": 0.01}, "REJECTED", "time_shifted shows an effect: p 0.01, limit 0.01", False),
         ({"p_family": 0.01, "p_shuffled": 0.051}, "REJECTED", "label_shuffled shows an effect: p 0.051, limit 0.05", False),
         ({"p_placebo": 0.001, "decision": "freeze"}, "REJECTED", "time_shifted shows an effect", False),
-        ({"p_placebo": None}, "NOT_RUN", "time_shifted not run on every metric", False),
-        ({"p_shuffled": None, "decision": "freeze"}, "NOT_RUN", "label_shuffled not run on every metric", False),
+        ({"p_placebo": None}, "NOT_RUN", "time_shifted not run on every ", False),
+        ({"p_shuffled": None, "decision": "freeze"}, "NOT_RUN", "label_shuffled not run on every ", False),
         ({"decision": "freeze", "reason": "no metric differs"}, "SKIPPED", "phase 1 froze vol_shock_relaxation: no metric differs", True),
         ({"decision": "not_run", "reason": "12 events", "p_placebo": None, "p_shuffled": None, "p_family": None}, "SKIPPED", "phase 1 did not run vol_shock_relaxation: 12 events", True),
         ({"p_placebo": 0.011}, "QUEUED", "", True),
@@ -268,12 +268,40 @@ def test_a_mechanism_is_queued_only_if_its_negative_controls_were_run_and_show_n
         assert_frame_equal(before, others)
 
 
-def test_one_metric_is_enough_to_reject_and_the_row_keeps_the_numbers():
-    phase1 = phase1_of().with_columns(
-        p_placebo=pl.when((pl.col("event_type") == SHOCK) & (pl.col("metric") == METRICS[2]))
-        .then(0.002)
-        .otherwise("p_placebo")
+def with_one(metric, **numbers: float):
+    """Phase 1 with other numbers of one metric of the volatility shocks."""
+    hit = (pl.col("event_type") == SHOCK) & (pl.col("metric") == metric)
+    return phase1_of().with_columns(
+        pl.when(hit).then(value).otherwise(name).alias(name) for name, value in numbers.items()
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "rejected"),
+    [
+        ("realized_vol_bps", set()),
+        ("tail_hit", set()),
+        ("move_4_bars_bps", {"short"}),
+        ("move_16_bars_bps", {"short"}),
+        ("move_48_bars_bps", {"medium"}),
+        ("move_96_bars_bps", {"medium"}),
+    ],
+)
+def test_a_control_is_asked_of_the_moves_that_phase_2_would_trade(metric, rejected):
+    for numbers in ({"p_placebo": 0.002}, {"p_family": 0.001, "p_shuffled": 0.2}):
+        rows = of(made(phase1=with_one(metric, **numbers)), SHOCK)
+        assert rejected == set(rows.filter(pl.col("status") == "REJECTED")["horizon_bucket"])
+        assert {"short", "medium"} - rejected == set(rows.filter(pl.col("status") == "QUEUED")["horizon_bucket"])
+
+
+def test_a_move_that_phase_1_does_not_have_is_a_control_not_run():
+    phase1 = phase1_of().filter(pl.col("metric") != "move_16_bars_bps")
+    rows = made(phase1=phase1)
+    assert {"medium"} == set(rows.filter(pl.col("status") == "QUEUED")["horizon_bucket"])
+
+
+def test_one_move_is_enough_to_reject_and_the_row_keeps_the_numbers():
+    phase1 = with_one("move_16_bars_bps", p_placebo=0.002)
     row = of(made(phase1=phase1), SHOCK, template_id="T5").filter(pl.col("status") == "REJECTED").row(0, named=True)
     assert {
         "label_shuffled": {"limit": 0.05, "p": 0.03, "passed": True},

@@ -73,10 +73,11 @@ class Case:
 
     @property
     def placebos(self) -> Mapping[NegativeControl, Placebo]:
-        """The result of every declared negative control."""
+        """The result of every declared negative control on the moves of the mechanism's bucket."""
         if self.evidence is None:
             return dict.fromkeys(self.mechanism.controls, NEVER_RUN)
-        return {control: self.evidence.placebos[control] for control in self.mechanism.controls}
+        found = self.evidence.placebos[self.mechanism.bucket]
+        return {control: found[control] for control in self.mechanism.controls}
 
 
 def judge_case(case: Case) -> Fate:
@@ -126,7 +127,7 @@ def _shows_effect(case: Case) -> Fate | None:
 
 def _lacks_number(case: Case) -> Fate | None:
     unknown = [control for control, one in case.placebos.items() if one.p is None]
-    reason = f"{', '.join(unknown)} not run on every metric of {case.family}"
+    reason = f"{', '.join(unknown)} not run on every {case.mechanism.bucket} move of {case.family}"
     return Fate(QueueStatus.NOT_RUN, reason) if unknown else None
 
 

@@ -1,7 +1,9 @@
 """What phase 1 found of every family: its decision and its negative controls. The only reader of `phase1_evidence` here.
 
 Keep effects out: of the true events only the decision, the count and, beside their own shuffles, p_family is read. Where
-the true z lies among the placebos (`p_shifted`) is an effect too and decides nothing here.
+the true z lies among the placebos (`p_shifted`) is an effect too and decides nothing here. A control is read of the moves
+that phase 2 would trade, at the holds of the mechanism's bucket: that the weeks before a compression are calm by
+construction says nothing against the moves after it.
 """
 
 import math
@@ -12,8 +14,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from backtest_assets.domain.sensor import Bucket
 from backtest_assets.errors import TableError
-from backtest_assets.research.hypotheses.queue.mechanism import NegativeControl
+from backtest_assets.research.hypotheses.queue.mechanism import BUCKET_HOLDS, NegativeControl
+
+MOVE_METRICS: Final = {bucket: tuple(f"move_{hold}_bars_bps" for hold in BUCKET_HOLDS[bucket]) for bucket in Bucket}
+"""Metrics of phase 1 that are the moves a bucket trades."""
 
 SHIFTED_LEVEL: Final = 0.01
 """Family-wise p, over metrics and shifts, at which shifted events show an effect [probability]: then the comparison is
@@ -39,7 +45,7 @@ class Placebo:
     """The result of one negative control on one family.
 
     Attributes:
-        p: what was observed, family-wise over the metrics [probability]; None if it was not run on every metric.
+        p: what was observed, the worst of the bucket's moves [probability]; None if it was not run on all of them.
         limit: what it is held against [probability].
         passed: it shows no effect; false if it was not run.
     """
@@ -60,13 +66,13 @@ class FamilyEvidence:
         decision: pass, freeze or not_run.
         reason: why, in its words.
         n_matched: events with matched controls on train [events].
-        placebos: the negative controls.
+        placebos: the negative controls, by bucket.
     """
 
     decision: Decision
     reason: str
     n_matched: int
-    placebos: Mapping[NegativeControl, Placebo]
+    placebos: Mapping[Bucket, Mapping[NegativeControl, Placebo]]
 
 
 PHASE1_SCHEMA: Final = pl.Schema(
@@ -113,9 +119,16 @@ def _read_family(family: str, rows: Sequence[Mapping[str, Any]]) -> FamilyEviden
             f"{', '.join(Decision)}; make phase1_evidence again"
         )
         raise TableError(message)
-    placebos = {NegativeControl.TIME_SHIFTED: _shifted(rows), NegativeControl.LABEL_SHUFFLED: _shuffled(rows)}
+    placebos = {bucket: _placebos_of(rows, metrics) for bucket, metrics in MOVE_METRICS.items()}
     n_matched = min(row["n_matched"] or 0 for row in rows)
     return FamilyEvidence(Decision(decisions.pop()), rows[0]["reason"] or "", n_matched, placebos)
+
+
+def _placebos_of(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Mapping[NegativeControl, Placebo]:
+    own = [row for row in rows if row["metric"] in metrics]
+    if len(own) != len(metrics):
+        return dict.fromkeys(NegativeControl, NEVER_RUN)
+    return {NegativeControl.TIME_SHIFTED: _shifted(own), NegativeControl.LABEL_SHUFFLED: _shuffled(own)}
 
 
 def _shifted(rows: Sequence[Mapping[str, Any]]) -> Placebo:
