@@ -77,7 +77,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("event_candidates"),
         Read("event_controls"),
     ),
-    "hypothesis_queue": (Read("research_run"), Read("features")),
+    "hypothesis_queue": (Read("research_run"), Read("features"), Read("phase1_evidence")),
     "hypotheses": (
         Read("research_run"), Read("walkforward_splits"),
         Read("bars_um"),

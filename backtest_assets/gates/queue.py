@@ -17,7 +17,7 @@ from backtest_assets.gates.ask import limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.hypotheses.queue.leaks import LEAST_CONTROLS, OUTCOME_WORDS
-from backtest_assets.research.hypotheses.queue.placebos import MOST_SHUFFLED_P, PHASE1_SCHEMA, SHIFTED_LEVEL, SURE_P
+from backtest_assets.research.hypotheses.queue.placebos import MOST_SHUFFLED_P, SHIFTED_LEVEL, SURE_P
 from backtest_assets.research.hypotheses.queue.templates import TEMPLATES
 
 MAX_SCORE_ERROR: Final = 1e-4
@@ -61,10 +61,6 @@ def nothing_asked(evidence: Evidence) -> bool:
     return evidence.settings.obeys_queue and not evidence.inputs["hypothesis_queue"]["is_tested"].any()
 
 
-def _phase1(evidence: Evidence) -> pl.DataFrame:
-    return evidence.inputs.get("phase1_evidence", pl.DataFrame(schema=PHASE1_SCHEMA))
-
-
 def _disobedient(evidence: Evidence) -> pl.DataFrame:
     """Return hypotheses whose rank is not the queue's, or that have one though the run does not obey."""
     run = evidence.settings
@@ -95,7 +91,7 @@ def _untold(evidence: Evidence) -> pl.DataFrame:
     asked = {(one.id, family.value) for one in TEMPLATES for family in one.families if family in run.event_types}
     queued = set(rows.filter(pl.col("status") == "QUEUED")["event_type"])
     recorded = set(rows.filter(pl.col("source_kind") == "family", pl.col("status") == "SKIPPED")["event_type"])
-    phase1 = set(_phase1(evidence)["event_type"])
+    phase1 = set(evidence.inputs["phase1_evidence"]["event_type"])
     families = {family.value for family in run.event_types}
     wrong = [
         *((mechanism, family, "template told or left out wrongly") for mechanism, family in told ^ asked),
@@ -165,7 +161,7 @@ def _distance(shown: float | None, again: float) -> float:
 
 
 def _matched(evidence: Evidence) -> Mapping[str, int]:
-    rows = _phase1(evidence).group_by("event_type").agg(pl.col("n_matched").fill_null(0).min())
+    rows = evidence.inputs["phase1_evidence"].group_by("event_type").agg(pl.col("n_matched").fill_null(0).min())
     return dict(rows.iter_rows())
 
 
@@ -184,7 +180,7 @@ def _p_error(evidence: Evidence) -> tuple[float, str]:
 
 def _placebos_again(evidence: Evidence) -> Mapping[tuple[str, str, str], tuple[float | None, bool]]:
     found: dict[tuple[str, str, str], tuple[float | None, bool]] = {}
-    for (family,), rows in _phase1(evidence).group_by("event_type"):
+    for (family,), rows in evidence.inputs["phase1_evidence"].group_by("event_type"):
         for bucket, holds in _HOLDS.items():
             moves = rows.filter(pl.col("metric").is_in([f"move_{hold}_bars_bps" for hold in holds]))
             placebo, shuffled, own = (moves[name].to_list() for name in ("p_placebo", "p_shuffled", "p_family"))
@@ -240,7 +236,7 @@ def _misranked(evidence: Evidence) -> pl.DataFrame:
 
 def _unearned(evidence: Evidence) -> pl.DataFrame:
     """Return queued rows that have not earned it, and rows whose place in phase 2 does not follow from their reason."""
-    decisions = dict(_phase1(evidence).select("event_type", "decision").unique().iter_rows())
+    decisions = dict(evidence.inputs["phase1_evidence"].select("event_type", "decision").unique().iter_rows())
     content = _content(evidence)
     usable = {name for name, shares in content.items() if _is_usable(name, shares, evidence.settings)}
     rows = evidence.frame

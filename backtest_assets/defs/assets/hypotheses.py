@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
@@ -11,7 +10,6 @@ from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
-from backtest_assets.research.hypotheses.queue.placebos import PHASE1_SCHEMA
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.trials import list_trials
 
@@ -20,7 +18,7 @@ from backtest_assets.research.hypotheses.trials import list_trials
 def hypothesis_queue(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """What the run's data can show and its placebos do not contradict, best first."""
     desk = Desk(context, lake, "hypothesis_queue")
-    queue = build_queue(desk["features"], pl.DataFrame(schema=PHASE1_SCHEMA), run=desk.run)
+    queue = build_queue(desk["features"], desk["phase1_evidence"], run=desk.run)
     yield from desk.publish(queue, notes=describe_queue(queue, run=desk.run))
 
 
