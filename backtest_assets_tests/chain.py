@@ -18,6 +18,7 @@ from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.queue.build import build_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import measure_outcomes
@@ -75,7 +76,7 @@ def run_chain(
     return chain_of(run, market)
 
 
-def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
+def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1: pl.DataFrame | None = None) -> Chain:
     frames: dict[str, pl.DataFrame] = {
         "settlements_um": pl.concat([settled(symbol.funding) for symbol in market.values()])
     }
@@ -93,12 +94,19 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol]) -> Chain:
     frames["event_families"] = summarise_families(frames["event_candidates"], frames["features"], run=run)
     frames["event_barriers"] = measure_barriers(bars, frames["features"], events, controls, run=run)
     frames["phase1_hazards"] = build_hazards(frames["event_barriers"], run=run)
-    frames["phase1_evidence"] = weigh_families(
-        Measured(frames["event_outcomes"], frames["event_barriers"], controls),
-        events, frames["event_families"], MarketView(bars, frames["features"], funding), run=run,
-    )  # fmt: skip
+    measured = Measured(frames["event_outcomes"], frames["event_barriers"], controls)
+    view = MarketView(bars, frames["features"], funding)
+    weighed = weigh_families(measured, events, frames["event_families"], view, run=run) if phase1 is None else phase1
+    frames["phase1_evidence"] = weighed
+    frames["hypothesis_queue"] = build_queue(frames["features"], frames["phase1_evidence"], run=run)
     frames["hypotheses"] = score_hypotheses(
-        frames["event_outcomes"], events, frames["market_context"], bars, frames["phase1_evidence"], run=run
+        frames["event_outcomes"],
+        events,
+        frames["market_context"],
+        bars,
+        frames["phase1_evidence"],
+        run=run,
+        queue=frames["hypothesis_queue"],
     )
     frames["research_checklist"] = decide(frames["hypotheses"], run=run)
     frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)

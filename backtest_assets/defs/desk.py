@@ -106,6 +106,7 @@ class Desk:
         *,
         attachments: Mapping[str, bytes] | None = None,
         shown: Mapping[str, pl.DataFrame] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> Iterator[AssetEvent]:
         """Publish the rows of this step's table, with everything it read as lineage and as evidence for the gates.
 
@@ -113,10 +114,12 @@ class Desk:
             frame: the rows.
             attachments: files published with them, by name.
             shown: small tables that the UI shows with the materialisation, by name.
+            notes: texts that the UI shows and the manifest keeps, by name.
         """
         made = Made(
-            frame, self.inputs, self.frames(), self.run, attachments or {}, listings=self.listings, shown=shown or {}
-        )
+            frame, self.inputs, self.frames(), self.run, attachments or {}, notes or {},
+            listings=self.listings, shown=shown or {},
+        )  # fmt: skip
         yield from publish(
             self._context,
             self._lake,

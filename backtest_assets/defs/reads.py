@@ -98,6 +98,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("event_outcomes"),
         Read("event_barriers"),
     ),
+    "hypothesis_queue": (Read("research_run"), Read("features"), Read("phase1_evidence")),
     "hypotheses": (
         Read("research_run"), Read("walkforward_splits"),
         Read("bars_um"),
@@ -105,6 +106,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("event_registry"),
         Read("market_context"),
         Read("phase1_evidence"),
+        Read("hypothesis_queue"),
     ),
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
     "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),

@@ -16,6 +16,7 @@ from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.gate import Scalar
 from backtest_assets.domain.market import check_run_id, parse_symbols
+from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import SplitPlan, plan_splits
 from backtest_assets.errors import SettingsError
 
@@ -58,6 +59,17 @@ class ResearchRun:
     slippage_bps: float = _setting(2.0, "costs", "Slippage per fill [bps of notional] (R26).")
     cost_bps: float | None = _setting(
         None, "costs", "If given, must equal fees_bps + slippage_bps; never added to them (R27)."
+    )
+
+    run_hypothesis_generator: int = _setting(
+        0, "hypotheses", "1: phase 2 tests what hypothesis_queue chose, in its order; 0: all declared hypotheses (R7)."
+    )
+    hypothesis_datasets: str = _setting(
+        "auto", "hypotheses", "Comma list of the data sets that mechanisms may be seen in, or auto for all (R7)."
+    )
+    hypothesis_max_fused: int = _setting(24, "hypotheses", "Most fused hypotheses in the queue, by priority (R7).")
+    hypothesis_min_symbol_coverage: float = _setting(
+        1.0, "hypotheses", "Least share of the run's symbols that must have a data set (R7)."
     )
 
     phase2_event_type: str = _setting("all", "phase2", "Event family to test, or all (R9).")
@@ -119,7 +131,13 @@ class ResearchRun:
         object.__setattr__(self, "cost_bps", total)
         self._check_ranges()
         self._check_families()
-        _ = (self.cost, self.delays, self.splits)  # each refuses its own impossible settings
+        _ = (
+            self.cost,
+            self.delays,
+            self.splits,
+            self.obeys_queue,
+            self.sensor_datasets,
+        )  # each refuses its own impossible settings
 
     @property
     def symbol_list(self) -> tuple[str, ...]:
@@ -167,6 +185,27 @@ class ResearchRun:
         """The families the run tests, in fixed order."""
         return tuple(EventType) if self.phase2_event_type == "all" else (EventType(self.phase2_event_type),)
 
+    @property
+    def obeys_queue(self) -> bool:
+        """Whether phase 2 tests what the hypothesis queue chose, instead of all that is declared (R7)."""
+        if self.run_hypothesis_generator not in (0, 1):
+            message = f"run_hypothesis_generator is {self.run_hypothesis_generator!r}; give 1 to obey the hypothesis queue, 0 not to"
+            raise SettingsError(message)
+        return bool(self.run_hypothesis_generator)
+
+    @property
+    def sensor_datasets(self) -> tuple[SensorDataset, ...]:
+        """The data sets that mechanisms may be seen in, in fixed order (R7)."""
+        asked = {part.strip() for part in self.hypothesis_datasets.split(",")}
+        unknown = sorted(asked - set(SensorDataset))
+        if self.hypothesis_datasets != "auto" and unknown:
+            message = (
+                f"hypothesis_datasets {self.hypothesis_datasets!r}: {', '.join(map(repr, unknown))} unknown; "
+                f"give auto or a comma list of {', '.join(SensorDataset)}"
+            )
+            raise SettingsError(message)
+        return tuple(name for name in SensorDataset if self.hypothesis_datasets == "auto" or name in asked)
+
     def to_dict(self) -> dict[str, Scalar]:
         """Return the settings as plain values, in declaration order."""
         return asdict(self)
@@ -203,6 +242,8 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "seed": (0, 2**32 - 1, "give an integer of 0 to 4294967295"),
     "universe_top_n": (0, 1000, "give 0 to 1000 symbols"),
     "universe_lookback_days": (1, 90, "give 1 to 90 days, the history before a run's start"),
+    "hypothesis_max_fused": (0, 1000, "give 0 to 1000 fused hypotheses"),
+    "hypothesis_min_symbol_coverage": (1e-9, 1, "give a share above 0 and up to 1"),
     "phase2_min_ess": (1, _UNBOUNDED, "give at least 1 event"),
     "phase2_ess_max_lag": (0, 1000, "give 0 to 1000 lags"),
     "phase2_multiplicity_k": (0, 100, "give 0 to 100"),

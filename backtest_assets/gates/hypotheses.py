@@ -12,6 +12,7 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.queue import QUEUE_OBEYED, cells_asked, nothing_asked
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses.checklist import (
     CHECKLIST,
@@ -46,17 +47,20 @@ _MIN_POSITIVE_MEANS: Final = 4
 
 
 def _ask_declared(evidence: Evidence) -> Verdict:
-    """Count the declared hypotheses by arithmetic of its own."""
+    """Count the declared hypotheses, or those that the queue asks for, by arithmetic of its own."""
     run = evidence.settings
+    who = "the queue asks for" if run.obeys_queue else "the run's settings declare"
     n_symbols = len(run.symbol_list)
     conditions = [
         2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family.is_sided else 0)
         for family in run.event_types
     ]
     expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)
+    if run.obeys_queue:
+        expected = 2 * len(cells_asked(evidence.inputs["hypothesis_queue"], run))
     found = evidence.frame.select("event_type", "condition", "side_rule", "hold_bars").unique().height
     passed = found == expected == evidence.frame.height
-    detail = f"{evidence.frame.height} rows, {found} distinct hypotheses; the run's settings declare {expected}"
+    detail = f"{evidence.frame.height} rows, {found} distinct hypotheses; {who} {expected}"
     return Verdict("all_declared_present", found, expected, "hypotheses", passed=passed, detail=detail)
 
 
@@ -252,11 +256,26 @@ def _ask_promote(evidence: Evidence) -> Verdict:
 _AGAIN: Final = "test the hypotheses again from this run's own tables"
 
 GATES_HYPOTHESES: Final = (
-    Gate("all_declared_present", Severity.ERROR, "Every declared hypothesis has one row.", _ask_declared),
-    rows_gate(
-        "evidence_finite", "Tested hypotheses have every deciding number.", _not_finite, fix="look at their outcomes"
+    Gate(
+        "all_declared_present",
+        Severity.ERROR,
+        "Every hypothesis that is declared, or asked for by the queue, has one row.",
+        _ask_declared,
     ),
-    rows_gate("adjusted_p_in_step", "Adjusted p does not fall as t falls.", _out_of_step, fix=_AGAIN),
+    rows_gate(
+        "evidence_finite",
+        "Tested hypotheses have every deciding number.",
+        _not_finite,
+        fix="look at their outcomes",
+        may_be_empty=nothing_asked,
+    ),
+    rows_gate(
+        "adjusted_p_in_step",
+        "Adjusted p does not fall as t falls.",
+        _out_of_step,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
+    ),
     limit_gate(
         "adjusted_p_not_below_p",
         "Adjusted p is not below the hypothesis' own p, where t is above 0.",
@@ -264,6 +283,7 @@ GATES_HYPOTHESES: Final = (
         limit=MAX_P_SHORTFALL,
         unit="probability",
         fix=_AGAIN,
+        may_be_empty=nothing_asked,
     ),
     limit_gate(
         "means_recomputed",
@@ -272,19 +292,30 @@ GATES_HYPOTHESES: Final = (
         limit=MAX_MEAN_ERROR,
         unit="bps",
         fix=_AGAIN,
+        may_be_empty=nothing_asked,
     ),
     rows_gate(
-        "test_stays_sealed", "Outcomes are of train and validation only.", _sealed_rows, fix="measure outcomes again"
+        "test_stays_sealed",
+        "Outcomes are of train and validation only.",
+        _sealed_rows,
+        fix="measure outcomes again",
+        may_be_empty=nothing_asked,
     ),
     rows_gate(
         "phase1_obeyed",
         "Every hypothesis carries its family's decision of phase 1 and obeys it.",
         _disobedient,
         fix=_AGAIN,
+        may_be_empty=nothing_asked,
     ),
     rows_gate(
-        "verdicts_follow_numbers", "Gates, status and reasons follow from the numbers.", _wrong_verdicts, fix=_AGAIN
+        "verdicts_follow_numbers",
+        "Gates, status and reasons follow from the numbers.",
+        _wrong_verdicts,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
     ),
+    QUEUE_OBEYED,
     Gate("candidates_selected", Severity.WARN, "Something was selected; limit: 1 hypothesis (R50).", _ask_selected),
 )
 GATES_TRIAL_LEDGER: Final = (

@@ -15,6 +15,72 @@ def _nullable(name: str, unit: str, about: str) -> Column:
     return Column(name, _F, unit, about, nullable=True)
 
 
+HYPOTHESIS_QUEUE = Table(
+    "hypothesis_queue",
+    Stage.HYPOTHESES,
+    "research",
+    ("hypothesis_id", "event_type"),
+    (
+        Column(
+            "hypothesis_id",
+            _S,
+            "text",
+            "Content id of the mechanism, the same in every run; no id of table hypotheses.",
+        ),
+        Column("source_kind", _S, "text", "template, fusion, or family: the record that a family has nothing queued."),
+        Column("template_id", _S, "text", "T1..T5; empty for the others."),
+        Column("fusion_operator", _S, "text", "F1..F5; empty for the others."),
+        Column("mechanism_sentence", _S, "text", "Why something should follow; empty for a record."),
+        Column("consequence", _S, "text", "What should follow; empty for a record."),
+        Column(
+            "required_datasets",
+            _S,
+            "text",
+            "Data sets it is seen in, first those that are lacking, comma separated; empty for a record.",
+        ),
+        Column("event_type", _S, "text", "Target family; the row's mapping to phase 2."),
+        Column("horizon_bucket", _S, "text", "short (4 and 16 bars), medium (48 and 96); empty for a record."),
+        Column("condition", _S, "text", "Condition it is bound to; empty for every condition of the family."),
+        Column(
+            "negative_controls_json",
+            _S,
+            "JSON",
+            "For each declared control: p observed by phase 1 on the bucket's moves (null if not run), its limit, whether it passed.",
+        ),
+        _nullable("mechanism_coherence", "score", "Roles that its data sets can play, 0 to 1; null for a record."),
+        _nullable("observability", "score", "Mean resolution times content of its data sets; null for a record."),
+        _nullable(
+            "testability",
+            "score",
+            "Half the share of controls run, half matched events over phase2_min_ess, at most 1; null for a record.",
+        ),
+        _nullable("priority", "score", "Mean of the three; null for a record."),
+        Column("rank", _I, "1", "1 is asked first: queued rows, then others that are tested, then the rest."),
+        Column("status", _S, "text", "QUEUED; REJECTED, SKIPPED or NOT_RUN for the reason given."),
+        Column(
+            "is_tested",
+            _B,
+            "bool",
+            "Phase 2 tests it if the run obeys the queue: QUEUED, or SKIPPED only by phase 1's decision.",
+            sample=(0, 0),
+        ),
+        Column("reason", _S, "text", "Why it is not queued; empty if it is."),
+    ),
+    "Mechanisms that the run's data can show, judged by their negative controls and ranked; phase 2 obeys if told to.",
+    (
+        Rule("reason_if_not_queued", (pl.col("status") == "QUEUED") == (pl.col("reason") == "")),
+        Rule("tested_is_queued_or_skipped", ~pl.col("is_tested") | pl.col("status").is_in(["QUEUED", "SKIPPED"])),
+        Rule("queued_is_tested", (pl.col("status") != "QUEUED") | pl.col("is_tested")),
+        Rule(
+            "scores_are_shares",
+            pl.all_horizontal(
+                pl.col("mechanism_coherence", "observability", "testability", "priority")
+                .is_between(0, 1)
+                .fill_null(value=True)
+            ),
+        ),
+    ),
+)
 HYPOTHESES = Table(
     "hypotheses",
     Stage.HYPOTHESES,
@@ -27,6 +93,13 @@ HYPOTHESES = Table(
         Column("side_rule", _S, "text", "long, short, with_event or against_event."),
         Column("delay_bars", pl.Int32(), "bars", "Bars between known_at and entry.", sample=(0, 0)),
         Column("hold_bars", pl.Int32(), "bars", "Bars between entry and the time exit.", sample=(4, 96)),
+        Column(
+            "queue_rank",
+            _I,
+            "1",
+            "Best rank in hypothesis_queue that asks for it; null where the run does not obey the queue.",
+            nullable=True,
+        ),
         Column("n_train", _I, "events", "Events on train."),
         Column("n_days_train", _I, "days", "Accrual days on train."),
         Column("n_validation", _I, "events", "Events on validation."),
@@ -150,4 +223,4 @@ RESEARCH_CHECKLIST = Table(
     ),
     "The decision that lets execution run, with its reasons.",
 )
-TABLES = (HYPOTHESES, TRIAL_LEDGER, RESEARCH_CHECKLIST)
+TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, TRIAL_LEDGER, RESEARCH_CHECKLIST)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
+from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import SettingsError, UsageError
 
@@ -49,6 +50,25 @@ def test_r10_to_r16_r23_to_r32_defaults_are_the_runbooks():
 
 def test_r14_the_delay_grid_is_sorted_and_distinct():
     assert replace(RUN, phase2_delay_grid_bars="8,0,8,4").delays == (0, 4, 8)
+
+
+def test_r7_the_hypothesis_queue_is_not_obeyed_unless_asked_for():
+    expected = {
+        "run_hypothesis_generator": 0,
+        "hypothesis_datasets": "auto",
+        "hypothesis_max_fused": 24,
+        "hypothesis_min_symbol_coverage": 1.0,
+    }
+    found = {item.name: item.default for item in settings_fields() if item.metadata["group"] == "hypotheses"}
+    assert expected == found
+    assert not RUN.obeys_queue
+    assert replace(RUN, run_hypothesis_generator=1).obeys_queue
+
+
+def test_r7_data_sets_are_all_or_those_listed_in_fixed_order():
+    assert tuple(SensorDataset) == RUN.sensor_datasets
+    listed = replace(RUN, hypothesis_datasets=" um_funding,um_liquidations, um_funding")
+    assert (SensorDataset.UM_LIQUIDATIONS, SensorDataset.UM_FUNDING) == listed.sensor_datasets
 
 
 def test_r27_cost_bps_is_derived_never_added():
@@ -108,6 +128,13 @@ def test_settings_survive_a_round_trip():
         ("fees_bps", -1.0, "fees_bps"),
         ("fees_bps", float("nan"), "fees_bps"),
         ("phase2_event_type", "moon_phase", "choose one of"),
+        ("run_hypothesis_generator", 2, "run_hypothesis_generator is 2"),
+        ("run_hypothesis_generator", 0.5, "give 1 to obey"),
+        ("hypothesis_datasets", "", "'' unknown; give auto or a comma list of um_liquidations"),
+        ("hypothesis_datasets", "um_funding,tea_leaves", "'tea_leaves' unknown"),
+        ("hypothesis_max_fused", -1, "hypothesis_max_fused"),
+        ("hypothesis_min_symbol_coverage", 0.0, "hypothesis_min_symbol_coverage"),
+        ("hypothesis_min_symbol_coverage", 1.01, "hypothesis_min_symbol_coverage"),
         ("phase2_delay_grid_bars", "0,x", "phase2_delay_grid_bars"),
         ("phase2_delay_grid_bars", "", "phase2_delay_grid_bars"),
         ("walkforward_train_frac", 0.9, "test window"),

@@ -1,4 +1,4 @@
-"""Hypotheses, the trial ledger and the checklist."""
+"""The hypothesis queue, hypotheses, the trial ledger and the checklist."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,17 @@ from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.trials import list_trials
+
+
+@table_asset("hypothesis_queue")
+def hypothesis_queue(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """What the run's data can show and its placebos do not contradict, best first."""
+    desk = Desk(context, lake, "hypothesis_queue")
+    queue = build_queue(desk["features"], desk["phase1_evidence"], run=desk.run)
+    yield from desk.publish(queue, notes=describe_queue(queue, run=desk.run))
 
 
 @table_asset("hypotheses")
@@ -25,6 +34,7 @@ def hypotheses(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeRes
             desk["bars_um"],
             desk["phase1_evidence"],
             run=desk.run,
+            queue=desk["hypothesis_queue"],
         )
     )
 

@@ -2,6 +2,7 @@
 
 - `rules`: what is declared; `criteria`: the limits and what they make of the numbers.
 - `admitted`: what phase 1 decided about each family.
+- `queue`: which of it the run's data and placebos ask for first; phase 2 obeys if told to.
 - `trades`, `cells`, `days`: the outcomes of every rule, as rows, as means, as day sums.
 - `inference`, `robustness`: what the numbers are worth; `study` brings it together.
 - `trials`, `checklist`: how often the data were asked, and whether execution may run.

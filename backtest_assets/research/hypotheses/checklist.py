@@ -82,11 +82,13 @@ def describe_best(hypotheses: pl.DataFrame) -> str:
         hypotheses: table hypotheses.
 
     Returns:
-        One sentence; says so if none was tested.
+        One sentence; says so if none was asked for, or none was tested.
 
     Knows:
         train and validation statistics of the run's hypotheses.
     """
+    if hypotheses.is_empty():
+        return "no hypothesis was asked for; the remarks on hypothesis_queue say why"
     tested = hypotheses.filter(pl.col("is_eligible"), pl.col("t_train").is_not_null())
     if tested.is_empty():
         return "no hypothesis had enough events and days to be tested; choose a longer window or more symbols"
@@ -124,8 +126,9 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     enumerated, _, eligible, admitted, survivors, confirmed, selected = observed.values()
     closed = hypotheses.filter(pl.col("phase1_decision") != ADMITTED).unique("event_type").sort("event_type")
     families = ", ".join(" ".join(row) for row in closed.select("event_type", "phase1_decision").iter_rows()) or "none"
+    who = f"the hypothesis queue of run {run.run_id} asks for" if run.obeys_queue else f"run {run.run_id} declares"
     return {
-        "hypotheses_enumerated": f"run {run.run_id} declares {enumerated} hypotheses over {len(run.event_types)} families",
+        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.event_types)} families",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} had enough events and days; first short of: {why}",
         "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",

@@ -10,11 +10,13 @@ import polars as pl
 from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
+from backtest_assets.errors import TableError
 from backtest_assets.research.hypotheses.admitted import phase1_decisions
 from backtest_assets.research.hypotheses.cells import Cell, CellKey, measure_cells
 from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, STRESS_FACTOR, status_columns, verdict_columns
 from backtest_assets.research.hypotheses.days import DaySums, book_days
 from backtest_assets.research.hypotheses.inference import Joint, clustered_means, judge_together
+from backtest_assets.research.hypotheses.queue.select import rank_rules
 from backtest_assets.research.hypotheses.robustness import RuleCells
 from backtest_assets.research.hypotheses.rules import HypothesisRule, declared_rules, definitions_of
 from backtest_assets.research.hypotheses.trades import (
@@ -34,7 +36,7 @@ Value = str | int | float | bool | None
 @dataclass(frozen=True, slots=True)
 class _Study:
     run: ResearchRun
-    rules: tuple[HypothesisRule, ...]
+    rules: Mapping[HypothesisRule, int | None]
     definitions: Mapping[EventType, str]
     trades: pl.DataFrame
     cells: Mapping[CellKey, Cell]
@@ -53,8 +55,9 @@ def score_hypotheses(
     phase1: pl.DataFrame,
     *,
     run: ResearchRun,
+    queue: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Test every declared hypothesis of a run on train and confirm it on validation.
+    """Test every declared hypothesis of a run, or what its queue asks for, on train and confirm it on validation.
 
     Hypotheses of families that phase 1 froze or did not run are tested and adjusted for like all others, and rejected
     whatever they show. Phase 1 looked at the same outcomes: to leave them out of the adjustment would be to choose after
@@ -67,19 +70,23 @@ def score_hypotheses(
         bars: table bars_um; gives each symbol's drift on train.
         phase1: table phase1_evidence; gives each family's decision.
         run: gives families, grids, costs, limits and the seed of the bootstrap.
+        queue: table hypothesis_queue; needed where the run obeys it, else not looked at.
 
     Returns:
-        Table hypotheses, one row per declared hypothesis. Statistics are null where a hypothesis has too few events or
+        Table hypotheses, one row per declared hypothesis; where the run obeys the queue, exactly those it asks for, each
+        with its rank, and none if it asks for none. Statistics are null where a hypothesis has too few events or
         days to be tested, or where a number is unknown.
 
     Raises:
-        TableError: if the tables do not belong together (see `trades`, `days`, `rules`), or a family has no phase 1 evidence.
+        TableError: if the tables do not belong together (see `trades`, `days`, `rules`, `queue`), a family has no phase 1
+            evidence, or the queue is missing.
 
     Knows:
         outcomes of train and validation; of test only how many events there are.
     """
     decisions = phase1_decisions(phase1, run=run)
-    study = replace(_prepare(outcomes, events, context, bars, run=run), phase1=decisions)
+    prepared = _prepare(outcomes, events, context, bars, run=run, rules=_asked_rules(run, queue))
+    study = replace(prepared, phase1=decisions)
     counts = [_counts(study, rule) for rule in study.rules]
     eligible = [rule for rule, count in zip(study.rules, counts, strict=True) if count["is_eligible"]]
     rows = dict(zip(study.rules, counts, strict=True))
@@ -99,8 +106,24 @@ def score_hypotheses(
     return HYPOTHESES.conform(known.with_columns(**status_columns()))
 
 
+def _asked_rules(run: ResearchRun, queue: pl.DataFrame | None) -> Mapping[HypothesisRule, int | None]:
+    """Return what is tested, in order, each with its rank in the queue: None where all that is declared is tested."""
+    if not run.obeys_queue:
+        return dict.fromkeys(declared_rules(run))
+    if queue is None:
+        message = f"run {run.run_id} obeys the hypothesis queue, but there is none; make hypothesis_queue first"
+        raise TableError(message)
+    return rank_rules(run, queue)
+
+
 def _prepare(
-    outcomes: pl.DataFrame, events: pl.DataFrame, context: pl.DataFrame, bars: pl.DataFrame, *, run: ResearchRun
+    outcomes: pl.DataFrame,
+    events: pl.DataFrame,
+    context: pl.DataFrame,
+    bars: pl.DataFrame,
+    *,
+    run: ResearchRun,
+    rules: Mapping[HypothesisRule, int | None],
 ) -> _Study:
     names = run_conditions(run)
     asked = asked_events(events, context, run=run)
@@ -109,7 +132,7 @@ def _prepare(
     counted = centre.group_by("event_type", maintain_order=True).agg(pl.col(names).sum()).unpivot(index="event_type")
     return _Study(
         run,
-        declared_rules(run),
+        rules,
         definitions_of(events, run),
         trades,
         measure_cells(trades, names),
@@ -135,6 +158,7 @@ def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
         "side_rule": rule.side_rule.value,
         "delay_bars": rule.delay_bars,
         "hold_bars": rule.hold_bars,
+        "queue_rank": study.rules[rule],
         "n_run": study.n_run.get((rule.event_type.value, rule.condition.name), 0),
         "is_eligible": all(counts[name] >= least for name, least in ELIGIBILITY.items()),
         "phase1_decision": study.phase1[rule.event_type],

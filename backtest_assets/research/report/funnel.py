@@ -39,9 +39,10 @@ def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
     surviving = admitted.filter(pl.col("gate_multiplicity"))
     validated = surviving.filter(pl.col("gate_validation"))
     selected = hypotheses.filter(pl.col("status") == "selected")
+    who = "asked for by the hypothesis queue" if hypotheses["queue_rank"].count() else "declared"
     return (
         _stop(
-            "hypotheses", hypotheses, "hypotheses", "Families x conditions x sides x holds, declared before any result."
+            "hypotheses", hypotheses, "hypotheses", f"Families x conditions x sides x holds, {who} before any result."
         ),
         _stop("eligible", eligible, "hypotheses", _lost(hypotheses, eligible, "too few events or days to be tested")),
         _stop(

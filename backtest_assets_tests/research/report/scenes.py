@@ -136,6 +136,7 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
     return HYPOTHESES.conform(
         pl.concat([frame, given], how="horizontal").with_columns(
             hypothesis_id=pl.Series([f"h{i:03d}{'a' * 8}" for i in range(n)]),
+            queue_rank=pl.lit(None, pl.Int64),
             n_train=pl.Series(counts),
             n_days_train=pl.Series(counts // 2),
             is_eligible=pl.Series(eligible),

@@ -53,6 +53,13 @@ def said(report: Report, section: str, item: str) -> dict[str, Any]:
     return report.rows.row(by_predicate=(pl.col("section") == section) & (pl.col("item") == item), named=True)
 
 
+def test_the_funnel_says_who_asked_for_the_hypotheses():
+    ranked = replace(PROMOTED, hypotheses=PROMOTED.hypotheses.with_columns(queue_rank=pl.lit(1, pl.Int64)))
+    told = [said(build_report(inputs, run=RUN), "funnel", "hypotheses")["text"] for inputs in (PROMOTED, ranked)]
+    declared = "Families x conditions x sides x holds, declared before any result."
+    assert [declared, declared.replace("declared", "asked for by the hypothesis queue")] == told
+
+
 @SCENES
 def test_every_number_on_the_page_is_a_row_and_every_row_with_a_number_is_on_the_page(inputs):
     report = build_report(inputs, run=RUN)

@@ -1,0 +1,52 @@
+"""A run that obeys a queue in which nothing can be queued: research is kept, nothing crashes, and the lake says why."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backtest_assets.lake.store import Lake
+from backtest_assets_tests.cli.terminal import call
+
+FLAGS = {
+    "--run_id": "R7",
+    "--symbols": "SYNAUSDT",
+    "--start": "2023-08-01",
+    "--end": "2023-12-31",
+    "--source": "synthetic:5",
+    "--run-hypothesis-generator": "1",
+    "--hypothesis_datasets": "event_calendar",
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = tmp_path_factory.mktemp("r7")
+    return root, call(root, "run", *(part for flag in FLAGS.items() for part in flag), code=1)
+
+
+def test_r7_a_queue_without_anything_queued_keeps_research_and_the_report_is_written(kept: tuple[Path, str]):
+    _, said = kept
+    assert "KEEP_RESEARCH  run R7" in said
+    assert "the hypothesis queue of run R7 asks for 0 hypotheses over 13 families" in said
+    assert "no hypothesis was asked for; the remarks on hypothesis_queue say why" in said
+    assert Path(said.split("Report: ")[1].strip()).read_bytes().startswith(b"<!doctype html>")
+
+
+def test_r7_every_family_is_a_recorded_skip_with_a_remark(kept: tuple[Path, str]):
+    root, _ = kept
+    rows = json.loads(call(root, "sql", "from hypothesis_queue where source_kind = 'family'", "--json"))
+    assert 13 == len(rows)
+    assert {("SKIPPED", False)} == {(row["status"], row["is_tested"]) for row in rows}
+    gates = [row for row in json.loads(call(root, "gates", "R7", "--json")) if row["table"] == "hypothesis_queue"]
+    assert [("every_family_queued", "WARN")] == [(g["gate"], g["severity"]) for g in gates if not g["passed"]]
+
+
+def test_the_manifest_says_what_is_queued_and_that_it_is_obeyed(kept: tuple[Path, str]):
+    lake = Lake(kept[0])
+    (partition,) = lake.partitions("hypothesis_queue")
+    published = lake.current("hypothesis_queue", partition)
+    assert published is not None
+    assert "yes: run_hypothesis_generator 1" == published.notes["obeyed"]
+    assert published.notes["by_status"].startswith("QUEUED 0, REJECTED 0")
+    assert "nothing is queued" == published.notes["top"]
