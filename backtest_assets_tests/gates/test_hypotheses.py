@@ -11,7 +11,8 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world, phase1_of
+from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
+from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -98,7 +99,7 @@ def test_outcomes_of_the_test_window_break_the_seal(change):
 
 def test_a_hypothesis_that_passes_where_its_family_is_frozen_or_of_two_minds_is_caught():
     w, hypotheses = planted()
-    frozen = phase1_of(w.run, vol_shock_relaxation="freeze")
+    frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
     is_first = pl.int_range(pl.len()) == 0
     torn = w.phase1.with_columns(decision=pl.when(is_first).then(pl.lit("freeze")).otherwise("decision"))
     for phase1 in (frozen, torn, frozen.filter(pl.col("event_type") != "vol_shock_relaxation")):

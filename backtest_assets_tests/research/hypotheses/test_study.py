@@ -11,7 +11,8 @@ from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses import rules, study, trades
-from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world, phase1_of
+from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
+from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world
 
 BREAKOUT = EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW
 
@@ -112,7 +113,10 @@ def test_a_planted_edge_is_selected_with_its_side_and_hold_and_nothing_else_is()
 
 def test_a_frozen_family_is_rejected_and_still_adjusted_for():
     w, table = planted()
-    frozen = phase1_of(w.run, vol_shock_relaxation="freeze", liquidity_vacuum="not_run")
+    frozen = phase1_of(
+        w.run.event_types,
+        {"vol_shock_relaxation": {"decision": "freeze"}, "liquidity_vacuum": {"decision": "not_run"}},
+    )
     again = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
     own = pl.col("event_type").is_in(["vol_shock_relaxation", "liquidity_vacuum"])
     assert set(again.filter(own, "is_eligible")["status"]) == {"rejected"}

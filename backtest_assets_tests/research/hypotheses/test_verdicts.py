@@ -9,7 +9,8 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import CHECKLIST, decide, describe_best, loss_histogram
 from backtest_assets.research.hypotheses.criteria import GATE_NUMBERS, status_columns, verdict_columns
 from backtest_assets.research.hypotheses.trials import list_trials
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world, phase1_of
+from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
+from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
 
 PERFECT = {
     "is_eligible": True, "phase1_decision": "pass", "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
@@ -95,7 +96,7 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
 
 def test_a_frozen_family_stops_the_promotion_and_is_named():
     w, _ = planted()
-    frozen = phase1_of(w.run, vol_shock_relaxation="freeze")
+    frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
     table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
     rows = {row["gate"]: row for row in decide(table, run=w.run).to_dicts()}
     assert {"multiplicity_survivors", "validation_confirmed", "selected_hypotheses"} == {

@@ -15,12 +15,11 @@ from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun, run_from_dict
 from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.rules import hold_neighbours
-from backtest_assets.research.phase1.criteria import METRICS
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
-from backtest_assets.tables.phase1 import PHASE1_EVIDENCE
+from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SD_BPS = 20.0
@@ -88,18 +87,7 @@ def make_world(
     bars = BARS_UM.conform(pl.concat(_bars(run, s, opens[s]) for s in SYMBOLS))
     context = MARKET_CONTEXT.conform(pl.concat(_context(run, s, n_bars, rng) for s in SYMBOLS))
     registry = EVENT_REGISTRY.conform(events.drop("bar"))
-    return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), phase1_of(run), opens)
-
-
-def phase1_of(run: ResearchRun, **decisions: str) -> pl.DataFrame:
-    """Evidence by which every family passes phase 1 but those named."""
-    rows = [
-        {"event_type": family.value, "metric": metric, "decision": decisions.get(family.value, "pass")}
-        for family in run.event_types
-        for metric in METRICS
-    ]
-    made = PHASE1_EVIDENCE.sample(1, len(rows)).drop("event_type", "metric", "decision")
-    return PHASE1_EVIDENCE.conform(pl.concat([made, pl.DataFrame(rows)], how="horizontal"))
+    return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), phase1_of(run.event_types), opens)
 
 
 def _events(
