@@ -11,6 +11,7 @@ from backtest_assets.domain.clock import BAR, months_between
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.features.universe import build_universe
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
+from backtest_assets.tables.contract import Table
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 from backtest_assets_tests.properties.random_market import RandomMarket
 
@@ -34,29 +35,34 @@ class RealMarket(RandomMarket):
 
 @cache
 def real_market() -> RealMarket:
-    """2022 to 2025 with what history lies before.
+    """2022 to 2025 with what history lies before, kept for the tests of a process.
 
     Raises:
         pytest.skip.Exception: where the data are not beside this clone.
     """
     if not REAL.exists():
         pytest.skip(f"the shared real market data are not at {REAL}")
+    return read_real_market()
+
+
+def read_real_market() -> RealMarket:
+    """2022 to 2025 with what history lies before."""
     run = ResearchRun(run_id="real", symbols="BTCUSDT,ETHUSDT", start="2022-01-01", end="2025-12-31", source="files:x")
-    bars, spot = BARS_UM.conform(real_klines("um")), BARS_SPOT.conform(real_klines("spot"))
+    bars, spot = real_klines("um", BARS_UM), real_klines("spot", BARS_SPOT)
     return RealMarket(bars, spot, real_funding(), run)
 
 
-def real_klines(kind: str) -> pl.DataFrame:
-    return pl.concat(
-        pl.read_parquet(REAL / kind / "klines" / "15m" / f"{symbol}.parquet").select(
-            "open", "high", "low", "close", "taker_buy_base", "taker_buy_quote",
-            symbol=pl.lit(symbol),
-            open_at=pl.col("open_time").cast(pl.Datetime("us", "UTC")),
-            known_at=pl.col("open_time").cast(pl.Datetime("us", "UTC")) + BAR,
-            volume_base="volume", volume_quote="quote_volume", n_trades="trades", is_gap=pl.lit(value=False),
-        )
+def real_klines(kind: str, table: Table) -> pl.DataFrame:
+    """Klines as clean bars; they are in the table's order already, and sorting would copy them all."""
+    open_at = pl.col("open_time").cast(pl.Datetime("us", "UTC"))
+    frames = [
+        pl.read_parquet(REAL / kind / "klines" / "15m" / f"{symbol}.parquet").with_columns(
+            symbol=pl.lit(symbol), open_at=open_at, known_at=open_at + BAR, volume_base="volume", volume_quote="quote_volume",
+            n_trades="trades", is_gap=pl.lit(value=False),
+        ).select(pl.col(name).cast(dtype) for name, dtype in table.schema.items())
         for symbol in REAL_SYMBOLS
-    )  # fmt: skip
+    ]  # fmt: skip
+    return pl.concat(frames)
 
 
 def real_funding() -> pl.DataFrame:

@@ -46,7 +46,7 @@ class _Market:
         return MarketView(
             self.bars.seen(cut, future, since),
             self.features.seen(cut, future, since),
-            self.funding.seen(cut, future, None),  # few rows, and spells of funding have no longest
+            self.funding.seen(cut, future, since),
         )
 
 
@@ -106,14 +106,16 @@ def _compared(
         lost, n_rows = differing(left, right, ("onset_at",)), max(mine.height, again.height)
         if lost.is_empty():
             return n_rows, 0, ""
-    return n_rows, lost.height, f"{variant.value}, onset {lost['onset_at'][0]}, {lost['differs'][0]}"
+    first = ", ".join(f"{name} {value}" for name, value in lost.row(0, named=True).items())
+    return n_rows, lost.height, f"{variant.value}, {first}"
 
 
 def _tail(events: pl.DataFrame, cut: Cut) -> pl.DataFrame:
     known = pl.col("known_at")
     ended = pl.when(pl.col("exit_at") <= cut.at).then("exit_at").alias("exit_at")
     inside = events.filter((known <= cut.at) & (known > cut.at - _TAIL) | known.is_null())
-    return inside.select(ended if name == "exit_at" else name for name in _SHOWN).sort("onset_at")
+    shown = inside.select(ended if name == "exit_at" else name for name in _SHOWN)
+    return shown if shown["onset_at"].is_sorted() else shown.sort("onset_at")
 
 
 def _by_fate(mine: pl.DataFrame, again: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

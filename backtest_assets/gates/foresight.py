@@ -59,12 +59,12 @@ class Tape:
     Attributes:
         rows: by `known_us`.
         known_us: (n_rows,) [us].
-        drawn: columns that another future changes; the others (keys, times) stay.
+        kept: columns that another future leaves alone: keys and times.
     """
 
     rows: pl.DataFrame
     known_us: IntArray
-    drawn: Sequence[str]
+    kept: Sequence[str]
 
     @classmethod
     def of(cls, frame: pl.DataFrame, symbol: str, *, time: str = "known_at", kept: Sequence[str] = _KEY) -> "Tape":
@@ -76,9 +76,9 @@ class Tape:
             time: when a row is known.
             kept: columns that another future leaves alone, beside `time`.
         """
-        rows = frame.filter(pl.col("symbol") == symbol)
+        rows = _rows_of(frame, symbol)
         rows = rows if rows[time].is_sorted() else rows.sort(time)
-        return cls(rows, rows[time].dt.epoch("us").to_numpy(), [c for c in rows.columns if c not in {*kept, time}])
+        return cls(rows, rows[time].dt.epoch("us").to_numpy(), tuple(dict.fromkeys((*kept, time))))
 
     def seen(self, cut: Cut, future: Future, since: datetime | None) -> pl.DataFrame:
         """Return the rows as they would be, had the future been another.
@@ -94,11 +94,20 @@ class Tape:
         if future is Future.REMOVED or past.is_empty() or last == known:
             return past
         at = np.random.default_rng(cut.seed).integers(0, past.height, last - known)
-        later = self.rows.slice(known, last - known).with_columns(past.select(self.drawn)[at])
-        return pl.concat([past, later])
+        later = self.rows.slice(known, last - known)
+        return pl.concat([past, past[at].with_columns(later.select(self.kept).get_columns())])
 
     def _place(self, at: datetime) -> int:
         return int(np.searchsorted(self.known_us, int(at.timestamp() * 1e6), side="right"))
+
+
+def _rows_of(frame: pl.DataFrame, symbol: str) -> pl.DataFrame:
+    """Cut a symbol's rows out, without a copy where symbols are in order, as in every conformed table."""
+    symbols = frame["symbol"]
+    if not symbols.is_sorted() or symbols.null_count():
+        return frame.filter(pl.col("symbol") == symbol)
+    first, last = (int(symbols.search_sorted(symbol, side)) for side in ("left", "right"))
+    return frame.slice(first, last - first)
 
 
 @dataclass(slots=True)

@@ -58,7 +58,8 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
     rank, trend, rate = pl.col("rv_pct_2880"), pl.col("trend_ret_96"), pl.col("funding_rate_8h")
     width, traded = pl.col("compression_ratio"), pl.col("volume_quote_ratio_2880")
     hour = pl.col("known_at").dt.hour()
-    named = pl.concat(thirds).select(
+    rows = pl.concat(thirds, rechunk=False)
+    return rows.select(  # in the table's order and types already: sorting would copy it all
         "symbol",
         "open_at",
         "known_at",
@@ -74,7 +75,6 @@ def build_context(features: pl.DataFrame) -> pl.DataFrame:
         liquidity_regime=_word((traded <= _THIN, "thin"), (traded < _HEAVY, "usual"), (traded >= _HEAVY, "heavy")),
         session=_word((hour < _EU_FROM, "asia"), (hour < _US_FROM, "eu"), (hour >= _US_FROM, "us")),
     )
-    return MARKET_CONTEXT.conform(named)
 
 
 _THIRDS: Final = ((LOW, "lower"), (HIGH, "upper"))

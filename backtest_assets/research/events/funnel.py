@@ -9,6 +9,7 @@ from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.events.definition import IS_ACCEPTED, Status
 from backtest_assets.research.events.registry import FAMILIES
+from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.tables.events import EVENT_FAMILIES
 
 _DROPS: Final = (Status.COOLDOWN, Status.LOW_QUALITY, Status.OUTSIDE_WINDOW, Status.NOT_IN_UNIVERSE)
@@ -25,14 +26,18 @@ def summarise_families(candidates: pl.DataFrame, features: pl.DataFrame, *, run:
     Returns:
         Rows of `event_families`, one per family and symbol of the run, of the declared definitions alone.
 
+    Raises:
+        TableError: if a symbol's features leave out an instant of the grid.
+
     Knows:
         the whole run: it is a summary, and nothing that decides reads it.
     """
     start, end = run.window
-    inside = features.filter(pl.col("known_at").is_between(start, end, closed="left"))
+    needs = sorted({name for family in run.event_types for name in FAMILIES[family].definition.needs})
+    inside = pl.col("known_at").is_between(start, end, closed="left")
     known = {
-        str(symbol): rows.select(pl.exclude("symbol").count()).row(0, named=True)
-        for (symbol,), rows in inside.partition_by("symbol", as_dict=True).items()
+        grid.symbol: grid.frame.select((pl.col(name).is_not_null() & inside).sum() for name in needs).row(0, named=True)
+        for grid in SymbolGrid.each(features, "features")
     }
     centre = candidates.filter(pl.col("variant") == Variant.CENTRE.value).sort("known_at")
     cells = centre.group_by("event_type", "symbol").agg(
