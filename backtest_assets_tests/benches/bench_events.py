@@ -124,7 +124,7 @@ def known(market: RandomMarket, of: Callable[..., pl.DataFrame]) -> tuple[pl.Dat
     view = MarketView(bars, features, funding)
     candidates = of("event_candidates", lambda: drop_ineligible(detect.detect_events(view, run=run), universe))
     events = of("event_registry", lambda: register_events(candidates))
-    of("event_families", lambda: summarise_families(events, features, run=run))
+    of("event_families", lambda: summarise_families(candidates, features, run=run))
     return events, of("event_controls", lambda: match_controls(bars, features, events, run=run))
 
 
