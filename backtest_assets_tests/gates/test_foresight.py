@@ -24,7 +24,7 @@ from backtest_assets_tests.gates.evidence import honest, market, verdict
 HONEST = {
     "features": (GATES_FEATURES, honest("features", market().features)),
     "market_context": (GATES_MARKET_CONTEXT, honest("market_context", market().context)),
-    "event_candidates": (GATES_EVENT_CANDIDATES, honest("event_candidates", market().events)),
+    "event_candidates": (GATES_EVENT_CANDIDATES, honest("event_candidates", market().candidates)),
 }
 SHIFTABLE = {
     "features": [

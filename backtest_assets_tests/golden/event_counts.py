@@ -41,4 +41,4 @@ def as_text(counts: dict[str, dict[str, dict[str, list[int]]]]) -> str:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(as_text(event_counts(real_market().events)))
+    GOLDEN.write_text(as_text(event_counts(real_market().candidates)))

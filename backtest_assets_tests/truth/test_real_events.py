@@ -52,7 +52,7 @@ def market() -> RealMarket:
 
 @pytest.mark.parametrize(("family", "symbol", "days"), REMEMBERED)
 def test_the_shocks_and_crowds_everybody_remembers_are_found(market, family, symbol, days):
-    remembered = market.events.filter(
+    remembered = market.candidates.filter(
         (pl.col("event_type") == family.value)
         & (pl.col("symbol") == symbol)
         & (pl.col("variant") == "centre")
@@ -63,7 +63,7 @@ def test_the_shocks_and_crowds_everybody_remembers_are_found(market, family, sym
 
 
 def test_four_years_hold_these_events_by_family_symbol_and_year(market):
-    assert json.loads(GOLDEN.read_text()) == event_counts(market.events)
+    assert json.loads(GOLDEN.read_text()) == event_counts(market.candidates)
 
 
 def test_every_family_fires_in_every_symbol_and_none_more_than_every_second_day():
@@ -78,7 +78,7 @@ def test_every_family_fires_in_every_symbol_and_none_more_than_every_second_day(
 
 
 def evidence(market: RealMarket, table: str) -> Evidence:
-    frames = {"features": market.features, "market_context": market.context, "event_candidates": market.events}
+    frames = {"features": market.features, "market_context": market.context, "event_candidates": market.candidates}
     inputs = {
         "bars_um": market.bars, "bars_spot": market.spot_bars, "settlements_um": market.funding,
         "positioning_um": market.positioning, "universe": market.universe, "features": market.features,
