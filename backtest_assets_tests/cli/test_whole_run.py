@@ -163,7 +163,7 @@ def test_a_tampered_input_stops_the_next_run_by_name(demo: tuple[Path, str]):
     victim.write_bytes(saved[:-4] + b"XXXX")
     try:
         said = call(root, "gates", "DEMO", code=1)
-        assert "closed features[DEMO]" in said
+        assert "FAIL features[DEMO] may_be_read: " in said
         repaired = call(root, "demo")
         assert "PROMOTE  run DEMO" in repaired
         assert "Nothing to do" not in repaired
