@@ -77,8 +77,8 @@ class _Table:
 
     verdicts: Mapping[tuple[str, str], VerdictRow]
     latest: Mapping[str, int]
-    judged: Mapping[str, str]
-    """Publication that the verdict of one gate is about, by partition: `publish` gives all of them of one publication."""
+    judged: dict[str, str] = field(default_factory=dict[str, str])
+    """Publication that the verdict of one gate is about, by partition as far as asked: all gates judge one publication."""
 
 
 class Guard:
@@ -87,6 +87,7 @@ class Guard:
     def __init__(self, instance: dg.DagsterInstance, lake: LakeResource) -> None:
         self._instance, self._lake, self._limits = instance, lake.lake, lake.settings.limits
         self._tables: dict[str, _Table] = {}
+        self._labels: set[str] = set()
         self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
         self._closed: dict[tuple[str, str], str | Publication] = {}
 
@@ -113,6 +114,7 @@ class Guard:
 
     def _inspect(self, table: str, partitions: Sequence[Partition]) -> None:
         log = self._table(table)
+        self._labels |= {partition.label for partition in partitions}  # those of a month's inputs are the same
         rows = {p: {gate: log.verdicts.get((gate.name, p.label)) for gate in GATES[table]} for p in partitions}
         told = evaluations(
             self._instance, [row for gates in rows.values() for row in gates.values() if row is not None]
@@ -136,6 +138,7 @@ class Guard:
             self._inspected[table, partition] = answer
 
     def _upstream_objection(self, made: Publication) -> str | None:
+        self._labels |= {used.partition for used in made.inputs}
         for used in made.inputs:
             found = self._state(used.table, used.partition)
             if isinstance(found, str):
@@ -167,7 +170,7 @@ class Guard:
         for gate, row in rows.items():
             if row is None or row.materialization_id != log.latest[label]:
                 return f"gate {gate.name} has no verdict on its latest materialisation"
-        if log.judged.get(label) != publication.publication_id:
+        if self._judged(table, label) != publication.publication_id:
             return "its gates judged another version than the lake serves"
         return self._limits_objection(publication) or self._upstream_objection(publication) or publication
 
@@ -183,19 +186,23 @@ class Guard:
             "as it was, or materialise the partition again"
         )
 
-    def _judged(self, table: str, verdicts: Mapping[tuple[str, str], VerdictRow]) -> Mapping[str, str]:
-        of_one_gate = {label: row for (gate, label), row in verdicts.items() if gate == GATES[table][0].name}
-        told = evaluations(self._instance, tuple(of_one_gate.values()))
-        known = {label: told[row.row_id] for label, row in of_one_gate.items() if row.row_id in told}
-        return {label: str(one.facts.get("publication", "")) for label, one in known.items()}
+    def _judged(self, table: str, label: str) -> str:
+        """Return the publication that a partition's verdicts are about; looked up at once for all labels met so far."""
+        log, gate = self._table(table), GATES[table][0].name
+        if label not in log.judged:
+            rows = {one: log.verdicts.get((gate, one)) for one in {label, *self._labels} - log.judged.keys()}
+            told = evaluations(self._instance, [row for row in rows.values() if row is not None])
+            for one, row in rows.items():
+                found = None if row is None else told.get(row.row_id)
+                log.judged[one] = "" if found is None else str(found.facts.get("publication", ""))
+        return log.judged[label]
 
     def _table(self, table: str) -> _Table:
         if table not in self._tables:
             latest = self._instance.event_log_storage.get_latest_storage_id_by_partition(
                 dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION
             )
-            verdicts = newest_verdicts(self._instance, table)
-            self._tables[table] = _Table(verdicts, latest, self._judged(table, verdicts))
+            self._tables[table] = _Table(newest_verdicts(self._instance, table), latest)
         return self._tables[table]
 
 
