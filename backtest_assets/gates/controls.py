@@ -31,6 +31,7 @@ COVERAGE_LIMIT: Final = 0.25
 """Share of events without any control that deserves a remark [fraction]: the first months of a run have little
 past to match from."""
 
+_FRIDAY: Final = 5  # Monday is 1
 _FOREVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _CENTRE: Final = pl.col("variant") == Variant.CENTRE.value
 
@@ -52,6 +53,7 @@ def _not_of_the_past(evidence: Evidence) -> pl.DataFrame:
         & (age > 0 * BAR)
         & (age <= pl.duration(days=LOOKBACK_DAYS))
         & (pl.col("event_known_at").dt.hour() == pl.col("known_at").dt.hour())
+        & ((pl.col("event_known_at").dt.weekday() > _FRIDAY) == (pl.col("known_at").dt.weekday() > _FRIDAY))
         & pl.col("control_no").is_between(1, CONTROLS_PER_EVENT)
     )
     return broken(rows, holds)
@@ -119,7 +121,7 @@ def _uncovered(evidence: Evidence) -> tuple[float, str]:
 GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     rows_gate(
         "of_the_past",
-        f"A control lies before its event, at most {LOOKBACK_DAYS} days, at the same hour.",
+        f"A control lies before its event, at most {LOOKBACK_DAYS} days, at the same hour, on a weekend if the event was.",
         _not_of_the_past,
         fix="events changed after matching: rebuild event_controls",
         may_be_empty=nothing_to_match,

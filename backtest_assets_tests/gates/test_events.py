@@ -163,6 +163,7 @@ def test_few_events_are_a_remark_that_names_the_family_and_its_count():
         ({"known_at": pl.col("known_at") - timedelta(days=181)}, "of_the_past"),
         ({"known_at": pl.col("event_known_at")}, "of_the_past"),
         ({"known_at": pl.col("known_at") + timedelta(hours=1)}, "of_the_past"),
+        ({"known_at": pl.col("known_at") - timedelta(days=2)}, "of_the_past"),
         ({"event_id": pl.lit("0123456789abcdef")}, "of_the_past"),
         ({"known_at": pl.col("event_known_at") - 4 * BAR}, "outside_events"),
         ({"known_at": pl.col("known_at").first().over("symbol")}, "not_overused"),

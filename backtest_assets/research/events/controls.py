@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR_US, BARS_PER_DAY
+from backtest_assets.domain.clock import BAR_US, BARS_PER_DAY, DAY_US
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import SplitPlan
@@ -31,6 +31,7 @@ CALIPER: Final = 0.10
 _OTHER_WEEKDAY: Final = 0.02  # a control on another weekday must be nearer in rank by this much [fraction]
 _BARS_PER_WEEK: Final = 7 * BARS_PER_DAY
 _BARS_PER_HOUR: Final = 4
+_EPOCH_WEEKDAY, _SATURDAY = 3, 5  # 1970-01-01 was a Thursday; Monday is 0
 
 
 def match_controls(
@@ -38,7 +39,7 @@ def match_controls(
 ) -> pl.DataFrame:
     """Match every centre event with up to three instants of its own past.
 
-    A control has the event's symbol and UTC hour of day, lies within the 180 days before it, inside a split, on a real
+    A control has the event's symbol, UTC hour of day and kind of day (weekend or not), lies within the 180 days before it, inside a split, on a real
     bar, and outside the window of every event known by then: from onset to exit and four hours, and for events
     of the same family from a day before to two days after they were known. Of these the nearest by volatility rank
     before the onset, same weekday preferred, on distinct days. Events are served in the order they become known, and no
@@ -96,6 +97,7 @@ def _of_symbol(is_real: BoolArray, grid: SymbolGrid, events: pl.DataFrame, split
         grid.height,
         grid.row_known_at(_us(events["exit_at"].fill_null(events["known_at"]))),
     )
+    is_weekend = (known_us // DAY_US + _EPOCH_WEEKDAY) % 7 >= _SATURDAY
     by_hour = [np.flatnonzero(known_us // (_BARS_PER_HOUR * BAR_US) % 24 == hour) for hour in range(24)]
     n_blocked = 0
     for i, event_id in enumerate(events["event_id"]):
@@ -111,6 +113,7 @@ def _of_symbol(is_real: BoolArray, grid: SymbolGrid, events: pl.DataFrame, split
         rows = by_hour[int(known_us[known[i]] // (_BARS_PER_HOUR * BAR_US) % 24)]
         first = max(lag, int(known[i]) - LOOKBACK_DAYS * BARS_PER_DAY)
         rows = rows[np.searchsorted(rows, first) : np.searchsorted(rows, known[i])]
+        rows = rows[is_weekend[rows] == is_weekend[known[i]]]
         rows = rows[free[rows] & no_own[families[i]][rows] & (uses[rows] < MAX_USES)]
         chosen = _nearest(rows, rank[rows - lag] - rank[before_onset[i]], int(known[i]), known_us)
         uses[chosen] += 1

@@ -18,10 +18,11 @@ def test_a_control_lies_before_its_event_at_the_same_hour_and_within_half_a_year
         past=age > timedelta(0),
         young=age <= timedelta(days=180),
         hour=pl.col("known_at").dt.hour() == pl.col("event_known_at").dt.hour(),
+        kind_of_day=(pl.col("known_at").dt.weekday() > 5) == (pl.col("event_known_at").dt.weekday() > 5),
         near=(pl.col("event_rv_pct") - pl.col("control_rv_pct")).abs() <= CALIPER,
     )
     assert CONTROLS.height > 50
-    assert (True, True, True, True) == rules.select(pl.all().all()).row(0)
+    assert (True, True, True, True, True) == rules.select(pl.all().all()).row(0)
 
 
 def test_no_control_lies_in_the_window_of_an_event_known_when_it_was_matched():
@@ -69,6 +70,7 @@ def test_the_first_control_is_the_best_that_was_free():
         & (pl.col("known_at") < event["known_at"] - 96 * BAR)
         & (pl.col("known_at") >= MARKET.run.window[0])
         & (pl.col("known_at").dt.hour() == event["known_at"].hour)
+        & ((pl.col("known_at").dt.weekday() > 5) == (event["known_at"].isoweekday() > 5))
         & ((pl.col("before") - own).abs() <= CALIPER)
     )
     assert (alone.height == 0) == (candidates.height == 0)
