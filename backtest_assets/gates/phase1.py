@@ -147,9 +147,11 @@ def _allowed(rows: list[dict[str, Any]], standings: list[str]) -> set[str]:
         return {"not_run"}
     if any(row["p_family"] is None or row["p_placebo"] is None for row in rows):
         return {"not_run"}
-    grounds = [row for row in rows if row["p_family"] <= MAX_EFFECT_P and row["p_placebo"] > PLACEBO_LEVEL]
+    moves = [row for row in rows if str(row["metric"]).startswith("move_")]
+    grounds = [row for row in moves if row["p_family"] <= MAX_EFFECT_P]
+    is_biased = any(row["p_placebo"] <= PLACEBO_LEVEL for row in moves)
     is_contradicted = any(row["n_years_opposite"] > 0 or row["n_groups_opposite"] > 0 for row in grounds)
-    return {"pass"} if grounds and not is_contradicted else {"freeze"}
+    return {"pass"} if grounds and not is_biased and not is_contradicted else {"freeze"}
 
 
 def _ask_stopped(evidence: Evidence) -> Verdict:

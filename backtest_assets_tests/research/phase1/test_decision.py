@@ -26,6 +26,10 @@ def family(**changed: MetricNumbers) -> dict[str, MetricNumbers]:
     return dict.fromkeys(METRICS, QUIET) | changed
 
 
+def moving(**changed: float) -> dict[str, MetricNumbers]:
+    return family(move_16_bars_bps=replace(CLEAR, **changed))
+
+
 def test_families_without_any_effect_pass_at_most_one_time_in_five():
     n = 120
     passed = Counter(decided(seed)[0] for seed in range(n))["pass"]
@@ -41,8 +45,8 @@ def test_an_edge_of_strength_four_nearly_always_passes(at_hold, n_events):
 
 
 def test_at_its_limits_a_family_passes_and_says_by_what():
-    decision, reason = decide_family(family(tail_hit=CLEAR))
-    assert (FamilyDecision.PASSED, "tail_hit differs from its controls at adjusted p 0.2") == (decision, reason)
+    decision, reason = decide_family(family(move_16_bars_bps=CLEAR))
+    assert (FamilyDecision.PASSED, "move_16_bars_bps differs from its controls at adjusted p 0.2") == (decision, reason)
 
 
 @pytest.mark.parametrize(
@@ -51,22 +55,28 @@ def test_at_its_limits_a_family_passes_and_says_by_what():
         (
             family(),
             "freeze",
-            "no metric differs: realized_vol_bps differs from its controls at adjusted p 0.21, above 0.2",
+            "no move differs: move_4_bars_bps differs from its controls at adjusted p 0.21, above 0.2",
         ),
+        # phase 2 trades moves: what else differs is shown and decides nothing
+        (family(tail_hit=replace(CLEAR, p_family=0.001)), "freeze", "no move differs"),
+        (moving(p_placebo=0.01), "freeze", "but move_16_bars_bps of shifted events differs too, at adjusted p 0.01"),
+        # one biased move strikes all: 16 bars lie inside 48
         (
-            family(tail_hit=replace(CLEAR, p_placebo=0.01)),
+            family(move_16_bars_bps=CLEAR, move_48_bars_bps=replace(QUIET, p_placebo=0.001)),
             "freeze",
-            "but shifted events differ too, at adjusted p 0.01",
+            "but move_48_bars_bps of shifted events differs too, at adjusted p 0.001",
         ),
-        (family(tail_hit=replace(CLEAR, n_years_opposite=1)), "freeze", "tail_hit: 1 years significantly contradict"),
-        (family(tail_hit=replace(CLEAR, n_groups_opposite=2)), "freeze", "tail_hit: 2 symbols or volatility regimes"),
-        (family(tail_hit=replace(CLEAR, p_placebo=np.nan)), "not_run", "tail_hit: no scatter over days, or no placebo"),
+        (moving(n_years_opposite=1), "freeze", "move_16_bars_bps: 1 years significantly contradict"),
+        (moving(n_groups_opposite=2), "freeze", "move_16_bars_bps: 2 symbols or volatility regimes"),
+        (moving(p_placebo=np.nan), "not_run", "move_16_bars_bps: no scatter over days, or no placebo"),
         (family(tail_hit=replace(CLEAR, p_family=np.nan)), "not_run", "tail_hit: no scatter over days, or no placebo"),
-        # what does not differ may be contradicted or biased: nothing rests on it
-        (family(tail_hit=CLEAR, range_bps=replace(QUIET, n_years_opposite=3)), "pass", "tail_hit differs"),
-        (family(tail_hit=CLEAR, range_bps=replace(QUIET, p_placebo=0.001)), "pass", "tail_hit differs"),
-        # nor does anything rest on what differs as much where nothing happened
-        (family(tail_hit=CLEAR, range_bps=replace(CLEAR, p_family=0.001, p_placebo=0.001)), "pass", "tail_hit differs"),
+        # what does not differ may be contradicted, what is no move may be biased: nothing rests on it
+        (
+            family(move_16_bars_bps=CLEAR, move_4_bars_bps=replace(QUIET, n_years_opposite=3)),
+            "pass",
+            "move_16_bars_bps",
+        ),
+        (family(move_16_bars_bps=CLEAR, range_bps=replace(CLEAR, p_placebo=0.001)), "pass", "move_16_bars_bps differs"),
     ],
 )
 def test_each_ground_decides_and_names_its_number(numbers, decision, reason):
@@ -97,15 +107,16 @@ def test_a_year_against_the_whole_freezes():
 
 def test_an_effect_that_shifted_events_show_too_is_no_ground():
     made = [simulated_sets(np.random.default_rng(seed)) for seed in range(5)]
+    move = METRICS.index("move_48_bars_bps")
     for sets in made:
-        sets.values[:, 0, :2] *= 1.5
+        sets.values[:, 0, move] += np.nanstd(sets.values[:, 0, move])
     numbers = weigh_family(made[0], made[1:], np.random.default_rng(1))
     decision, reason = decide_family(numbers.of_metrics())
     assert "freeze" == decision.value
     assert "the comparison is biased" in reason
-    assert numbers.p_shifted[0] > 0.2
-    assert numbers.p_placebo[0] == pytest.approx(4 / 2001)
-    assert numbers.p_shuffled[0] == 0.001
+    assert numbers.p_shifted[move] >= 0.2
+    assert numbers.p_placebo[move] == pytest.approx(4 / 2001)
+    assert numbers.p_shuffled[move] == 0.001
 
 
 def test_placebos_with_too_few_sets_are_left_out_and_none_is_unknown():
