@@ -40,6 +40,9 @@ _NEEDED: Final[frozenset[str]] = frozenset[str]().union(
 )
 """Tables that a run cannot do without; a red verdict on another one is shown and does not count."""
 
+_DECIDING: Final[frozenset[str]] = _needed("research_checklist")
+"""Tables without which a run has no decision: none of them may be missing, whatever was decided."""
+
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id", required=False)
@@ -106,7 +109,7 @@ def _may_not_be_read(one: Refusal) -> Judged:
 
 
 def _of_run(session: Session, look: Look, run_id: str) -> list[Judged]:
-    """Return the verdicts of a run's tables that were made, and of its window."""
+    """Return the verdicts of a run's tables that were tried, of its window, and what its decision lacks."""
     partition = Partition.of_run(run_id)
     if session.lake.current("research_run", partition) is None:
         message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
@@ -114,7 +117,7 @@ def _of_run(session: Session, look: Look, run_id: str) -> list[Judged]:
     frozen = run_rows(session, "research_run", run_id)
     run = run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
     tables = [table for table in READS if TABLES[table].layer == "research"]
-    made = [row for table in tables for row in _of_table(session, look, table, [partition], is_needed=False)]
+    made = [row for t in tables for row in _of_table(session, look, t, [partition], is_needed=t in _DECIDING)]
     return [*_of_market(session, look, window_partitions(run)), *made]
 
 

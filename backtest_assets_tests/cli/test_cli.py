@@ -186,6 +186,14 @@ def test_gates_are_red_where_nothing_was_judged_and_where_a_reader_would_be_refu
     assert '[{"n":0}]' in call(root, "sql", counted, "--json")
 
 
+def test_gates_of_a_run_that_broke_off_are_red_for_what_its_decision_lacks(root: Path, source: Path):
+    write_klines(source, "AAAUSDT", break_month(klines(0), "2024-02"))
+    call(root, "run", *run_flags(source), code=1)
+    text = call(root, "gates", "R1", code=1)
+    assert "FAIL raw_um_ohlcv[2024-02|AAAUSDT] ohlc_sane" in text
+    assert "FAIL research_checklist[R1] may_be_read: never materialised; materialise it first" in text
+
+
 def test_a_backfill_that_names_no_source_takes_the_environments(
     root: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ):
