@@ -39,11 +39,11 @@ def match_controls(
 ) -> pl.DataFrame:
     """Match every centre event with up to three instants of its own past.
 
-    A control has the event's symbol, UTC hour of day and kind of day (weekend or not), lies within the 180 days before it, inside a split, on a real
-    bar, and outside the window of every event known by then: from onset to exit and four hours, and for events
-    of the same family from a day before to two days after they were known. Of these the nearest by volatility rank
-    before the onset, same weekday preferred, on distinct days. Events are served in the order they become known, and no
-    instant serves more than `MAX_USES`. A young history gives fewer controls, or none.
+    A control has the event's symbol, UTC hour of day and kind of day (weekend or not), lies within the 180 days before
+    it, inside a split, on a real bar, and outside the window of every event known by then: from onset to exit and four
+    hours, and for events of the same family from a day before to two days after they were known. Of these the nearest by
+    volatility rank before the onset, same weekday preferred, on distinct days. Events are served in the order they become
+    known, and no instant serves more than `MAX_USES`. A young history gives fewer controls, or none.
 
     Args:
         bars: rows of `bars_um`.

@@ -109,7 +109,10 @@ def decide_family(numbers: Mapping[str, MetricNumbers]) -> tuple[FamilyDecision,
     clearest = min(differing or moves, key=lambda name: moves[name].p_family)
     found = f"{clearest} differs from its controls at adjusted p {moves[clearest].p_family:.3g}"
     if not differing:
-        return FamilyDecision.FREEZE, f"no move differs: {found}, above {MAX_EFFECT_P:g}"
+        return FamilyDecision.FREEZE, (
+            f"no move differs from its controls: the clearest, {clearest}, has adjusted p {moves[clearest].p_family:.3g}, "
+            f"above {MAX_EFFECT_P:g}"
+        )
     biased = min(moves, key=lambda name: moves[name].p_placebo)
     if moves[biased].p_placebo <= PLACEBO_LEVEL:
         return FamilyDecision.FREEZE, (

@@ -156,6 +156,6 @@ def test_planted_desyncs_are_found_and_spikes_are_not():
         events = detect(view_of(bars, spot_of(bars, basis)), params=Desync()).filter(pl.col("status") == "accepted")
         found += [10_000 * seed + onset for onset, _, _ in numbers(events)]
     recall, precision = recall_and_precision(planted, found)
-    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # the brief asks for it
+    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # seen with pytest -s
     assert recall >= 0.9
     assert precision >= 0.8  # a basis that comes home slowly may stand out on the other side of its day

@@ -51,7 +51,7 @@ def test_no_forward_return_differs_from_zero(means, family):
     told = mine.group_by("kind", maintain_order=True).agg(
         n_seeds=pl.len(), n_events=pl.col("n").sum(), t=pl.col("mean").mean() / pl.col("mean").std() * pl.len().sqrt()
     )
-    print(told)  # noqa: T201  # the brief asks for the numbers
+    print(told)  # noqa: T201  # seen with pytest -s
     assert 4 == told.height
     assert told["n_seeds"].min() >= 30
     assert np.abs(told["t"].to_numpy()).max() < 3

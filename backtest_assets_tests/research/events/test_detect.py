@@ -64,6 +64,6 @@ def test_on_a_driftless_random_walk_no_family_foretells_the_price():
     rows = returns.group_by("event_type").agg(
         n=pl.len(), t=pl.col("bps").mean() / pl.col("bps").std() * pl.len().sqrt()
     )
-    print(rows)  # noqa: T201  # the brief asks for the counts
+    print(rows)  # noqa: T201  # seen with pytest -s
     assert set(EventType) == set(rows["event_type"])
     assert np.abs(rows["t"].to_numpy()).max() < 3.3  # p of .001 two-sided each

@@ -170,6 +170,6 @@ def test_planted_exhaustions_are_found_and_flow_that_goes_on_is_not():
         view = view_of(bars_of(100.0 * np.exp(np.cumsum(steps)), imbalance=imbalance))
         found += [10_000 * seed + anchor for anchor, _, _ in numbers(detect(view, params=ForcedFlow()))]
     recall, precision = recall_and_precision(planted, found)
-    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # the brief asks for it
+    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # seen with pytest -s
     assert recall >= 0.9
     assert precision >= 0.9

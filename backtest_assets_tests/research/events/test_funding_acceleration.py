@@ -82,6 +82,6 @@ def test_planted_jumps_are_found_and_slow_rises_are_not():
             planted.add(1000 * seed + start)
         found += [1000 * seed + i for i in accelerations(rates)]
     recall, precision = recall_and_precision(planted, found)
-    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # the brief asks for it
+    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # seen with pytest -s
     assert recall >= 0.95
     assert precision >= 0.3  # plants are 2 % of the settlements, the family fires on 5 %

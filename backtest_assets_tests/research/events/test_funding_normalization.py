@@ -95,6 +95,6 @@ def test_planted_ends_of_extremes_are_found_and_slow_ends_are_not():
             planted.add(1000 * seed + start + 2)
         found += [1000 * seed + i for i in normal_at(rates)]
     recall, precision = recall_and_precision(planted, found)
-    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # the brief asks for it
+    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # seen with pytest -s
     assert recall >= 0.99
     assert precision >= 0.5

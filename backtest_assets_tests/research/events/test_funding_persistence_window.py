@@ -101,6 +101,6 @@ def test_planted_spells_are_found_and_pairs_of_high_settlements_are_not():
             planted.add(1000 * seed + start + 2)
         found += [1000 * seed + i for i in spells(rates)]
     recall, precision = recall_and_precision(planted, found)
-    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # the brief asks for it
+    print(f"recall {recall:.3f}, precision {precision:.3f}, {len(found)} found")  # noqa: T201  # seen with pytest -s
     assert recall >= 0.95  # a high settlement of noise before it completes a spell earlier
     assert precision >= 0.8

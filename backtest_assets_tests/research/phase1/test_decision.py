@@ -55,7 +55,7 @@ def test_at_its_limits_a_family_passes_and_says_by_what():
         (
             family(),
             "freeze",
-            "no move differs: move_4_bars_bps differs from its controls at adjusted p 0.21, above 0.2",
+            "no move differs from its controls: the clearest, move_4_bars_bps, has adjusted p 0.21, above 0.2",
         ),
         # phase 2 trades moves: what else differs is shown and decides nothing
         (family(tail_hit=replace(CLEAR, p_family=0.001)), "freeze", "no move differs"),
