@@ -60,9 +60,12 @@ bench-events: setup ## CPU seconds and memory of the event stage against its bar
 truth: setup ## Events on markets without drift and with planted events: drift, recall, precision
 	$(RUN)/python -m backtest_assets_tests.truth.measure $(ARGS)
 
+promise: setup ## Null markets, planted edges and shuffled real events through the whole chain, written to docs/evidence
+	$(RUN)/python -m backtest_assets_tests.truth.promise $(ARGS)
+
 check: lint types graph test ## Everything CI does
 
 clean: ## Remove environments and caches; data stay
 	rm -rf .venv .venv-boot .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 
-.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events truth check clean
+.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events truth promise check clean

@@ -1,6 +1,6 @@
 """The whole research chain without Dagster: the same functions, in the same order, on frames in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -76,18 +76,31 @@ def run_chain(
     return chain_of(run, market)
 
 
+def market_frames(market: Mapping[str, SyntheticSymbol]) -> dict[str, pl.DataFrame]:
+    """Settlements, clean bars and features of an invented market."""
+    bars = pl.concat([_bars(name, symbol.klines) for name, symbol in market.items()])
+    funding = pl.concat([settled(symbol.funding) for symbol in market.values()])
+    features = build_features(bars, BARS_SPOT.empty(), funding, POSITIONING_UM.empty())
+    return {"settlements_um": funding, "bars_um": bars, "features": features}
+
+
 def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1: pl.DataFrame | None = None) -> Chain:
-    frames: dict[str, pl.DataFrame] = {
-        "settlements_um": pl.concat([settled(symbol.funding) for symbol in market.values()])
-    }
-    frames["bars_um"] = pl.concat([_bars(name, symbol.klines) for name, symbol in market.items()])
-    frames["features"] = build_features(
-        frames["bars_um"], BARS_SPOT.empty(), frames["settlements_um"], POSITIONING_UM.empty()
-    )
+    return chain_from(run, market_frames(market), phase1=phase1)
+
+
+def chain_from(
+    run: ResearchRun,
+    market: Mapping[str, pl.DataFrame],
+    *,
+    phase1: pl.DataFrame | None = None,
+    moved: Callable[[pl.DataFrame], pl.DataFrame] = lambda events: events,
+) -> Chain:
+    """The chain on settlements, bars and features; `phase1` and `moved` events stand in for the run's own."""
+    frames = dict(market)
     frames["market_context"] = build_context(frames["features"])
     bars, funding = frames["bars_um"], frames["settlements_um"]
     frames["event_candidates"] = detect_events(MarketView(bars, frames["features"], funding), run=run)
-    frames["event_registry"] = events = register_events(frames["event_candidates"])
+    frames["event_registry"] = events = moved(register_events(frames["event_candidates"]))
     frames["event_controls"] = match_controls(bars, frames["features"], events, run=run)
     frames["event_outcomes"] = measure_outcomes(bars, funding, events, frames["event_controls"], run=run)
     controls = frames["event_controls"]
