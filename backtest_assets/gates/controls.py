@@ -142,10 +142,16 @@ def _incomparable(evidence: Evidence) -> pl.DataFrame:
     )
 
 
+_RANK, _RANK_OF_CONTROL = pl.col("event_rv_pct"), pl.col("control_rv_pct")
+_HOUR, _HOUR_OF_CONTROL = (pl.col(at).dt.hour().cast(pl.Float64) for at in ("event_known_at", "known_at"))
+_WEEKEND, _WEEKEND_OF_CONTROL = (
+    (pl.col(at).dt.weekday() > _FRIDAY).cast(pl.Float64) for at in ("event_known_at", "known_at")
+)
+# What is matched: of the event, and how far its control is from it; hours are apart by the shorter way round the clock.
 _COVARIATES: Final[Mapping[str, tuple[pl.Expr, pl.Expr]]] = {
-    "volatility rank [fraction]": (pl.col("event_rv_pct"), pl.col("control_rv_pct")),
-    "hour [UTC]": (pl.col("event_known_at").dt.hour(), pl.col("known_at").dt.hour()),
-    "weekend [share]": (pl.col("event_known_at").dt.weekday() > _FRIDAY, pl.col("known_at").dt.weekday() > _FRIDAY),
+    "volatility rank": (_RANK, _RANK - _RANK_OF_CONTROL),
+    "hour": (_HOUR, (_HOUR - _HOUR_OF_CONTROL + 12) % 24 - 12),
+    "weekend": (_WEEKEND, _WEEKEND - _WEEKEND_OF_CONTROL),
 }
 
 
@@ -163,11 +169,11 @@ def _imbalance(evidence: Evidence) -> tuple[float, str, pl.DataFrame]:
 def _standardised(evidence: Evidence, covariate: str) -> pl.DataFrame:
     """Return how far events and controls are apart in one covariate, by family, on train and on all splits."""
     train = evidence.settings.splits[Split.TRAIN]
-    of_event, of_control = (column.cast(pl.Float64) for column in _COVARIATES[covariate])
+    of_event, apart = _COVARIATES[covariate]
     sets = evidence.frame.group_by("event_type", "event_id").agg(
         event=of_event.first(),
-        apart=of_event.first() - of_control.mean(),
-        n_unknown=(~(of_event - of_control).is_finite().fill_null(value=False)).sum(),
+        apart=apart.mean(),
+        n_unknown=(~apart.is_finite().fill_null(value=False)).sum(),
         known_at=pl.col("event_known_at").first(),
     )
     is_train = pl.col("known_at").is_between(train.start, train.last_entry, closed="left")
