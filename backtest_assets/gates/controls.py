@@ -1,32 +1,43 @@
-"""What must be true of matched controls: of the past, outside every event, not overused, comparable."""
+"""What must be true of matched controls: of the past, outside every event, spread out, comparable, balanced."""
 
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.gate import Severity
+from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.sql import ask_sql
 from backtest_assets.research.events.controls import (
     BARS_AFTER,
     BARS_BEFORE,
+    CALIPER,
+    CALIPER_FURTHER,
     CONTROLS_PER_EVENT,
     EMBARGO_BARS,
     LOOKBACK_DAYS,
+    MAX_DAY_USES,
     MAX_USES,
 )
+from backtest_assets.research.phase1.criteria import MIN_MATCHED
 from backtest_assets.tables.events import EVENT_CONTROLS
 
 BALANCE_LIMIT: Final = 0.25
-"""Largest standardised mean difference of the volatility rank between events and controls [sd of the events]: the usual
+"""Largest standardised mean difference between the events of a family and their controls [sd of the events]: the usual
 bound beyond which regression cannot repair the comparison (Rubin 2001). The rank is of before the onset: volatility at the
 onset is what some families select on, and no control could match it."""
-BALANCE_LEAST: Final = 30
-"""Matched events below which a family's balance is judged together with all others [events]."""
+BALANCE_LEAST: Final = MIN_MATCHED
+"""Matched events below which the limit allows for sampling error [events]: the same below which phase 1 runs no family, so
+whatever it can pass is held against the bare limit on train."""
+BALANCE_ERRORS: Final = 2.0
+"""How many standard errors of its difference a smaller group may lie beyond the limit [1]; the error of the events' own
+standard deviation is not allowed for."""
 COVERAGE_LIMIT: Final = 0.25
 """Share of events without any control that deserves a remark [fraction]: the first months of a run have little
 past to match from."""
@@ -73,13 +84,13 @@ def _within_windows(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
             by="known_at",
             onset="onset_at",
             over=pl.col("exit_at").fill_null(_FOREVER) + EMBARGO_BARS * BAR,
-            before=pl.col("known_at") - BARS_BEFORE * BAR,
+            before=pl.col("onset_at") - BARS_BEFORE * BAR,
             after=pl.col("known_at") + BARS_AFTER * BAR,
         )
     )
     at, is_known = pl.col("known_at"), pl.col("by") <= pl.col("event_known_at")
     any_family = rows.join_where(windows, at >= pl.col("onset"), at <= pl.col("over")).filter(is_known)
-    own = rows.join_where(windows, at >= pl.col("before"), at <= pl.col("after")).filter(
+    own = rows.join_where(windows, at > pl.col("before"), at <= pl.col("after")).filter(
         is_known & (pl.col("family") == pl.col("event_type"))
     )
     inside = pl.concat([found.select(EVENT_CONTROLS.key) for found in (any_family, own)])
@@ -87,28 +98,104 @@ def _within_windows(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rows.join(inside, on=EVENT_CONTROLS.key, how="semi"), unknown])
 
 
+# Every use in the order in which events are served: how many the instant has, how many the family's day had before it.
+_USES: Final = """
+select *,
+    count(*) over (partition by symbol, known_at) as n_of_instant,
+    row_number() over (
+        partition by symbol, event_type, epoch_us(known_at) // 86400000000
+        order by event_known_at, event_id, control_no
+    ) as nth_of_day
+from controls
+"""
+
+
 def _overused(evidence: Evidence) -> pl.DataFrame:
-    n_uses = pl.len().over("symbol", "known_at")
-    return broken(evidence.frame, (n_uses <= MAX_USES) & pl.col("known_at").is_not_null())
-
-
-def _imbalance(evidence: Evidence) -> tuple[float, str]:
-    per_event = evidence.frame.group_by("event_type", "event_id").agg(
-        pl.col("event_rv_pct").first(), pl.col("control_rv_pct").mean()
+    used = ask_sql(_USES, {"controls": evidence.frame})
+    holds = (
+        (pl.col("n_of_instant") <= MAX_USES)
+        & (pl.col("nth_of_day") <= MAX_DAY_USES)
+        & ((pl.col("nth_of_day") == 1) | (pl.col("control_no") == 1))
+        & pl.col("known_at").is_not_null()
+        & pl.col("event_known_at").is_not_null()
     )
-    large = per_event.filter(pl.len().over("event_type") >= BALANCE_LEAST)
-    groups = {str(rows["event_type"][0]): rows for rows in large.partition_by("event_type")} or {
-        "all families": per_event
-    }
-    smd = {name: _standardised_difference(rows) for name, rows in groups.items()}
-    worst = max(smd, key=lambda name: np.nan_to_num(smd[name], nan=np.inf))
-    return smd[worst], f"farthest apart: {worst}"
+    return broken(used, holds)
 
 
-def _standardised_difference(rows: pl.DataFrame) -> float:
-    event, control = (rows[name].to_numpy() for name in ("event_rv_pct", "control_rv_pct"))
-    sd = np.std(event, ddof=1) if event.size > 1 else np.nan
-    return float(abs(np.mean(event - control)) / sd) if sd > 0 else float("nan")
+def _incomparable(evidence: Evidence) -> pl.DataFrame:
+    rank = evidence.inputs["features"].select("symbol", at="known_at", rank="rv_pct_2880")
+    onset = evidence.inputs["event_registry"].filter(_CENTRE).select("event_id", "onset_at")
+    rows = (
+        evidence.frame.join(onset, on="event_id", how="left")
+        .with_columns(before=pl.col("known_at") - (pl.col("event_known_at") - pl.col("onset_at")))
+        .join(rank, left_on=["symbol", "onset_at"], right_on=["symbol", "at"], how="left")
+        .join(rank, left_on=["symbol", "before"], right_on=["symbol", "at"], how="left", suffix="_of_control")
+    )
+    apart = (pl.col("event_rv_pct") - pl.col("control_rv_pct")).abs()
+    holds = (
+        (pl.col("event_rv_pct") == pl.col("rank"))
+        & (pl.col("control_rv_pct") == pl.col("rank_of_control"))
+        & (apart <= pl.when(pl.col("control_no") == 1).then(CALIPER).otherwise(CALIPER_FURTHER))  # false for NaN
+    )
+    return broken(rows, holds).select(
+        *EVENT_CONTROLS.key, "symbol", "event_rv_pct", "control_rv_pct", "rank", "rank_of_control"
+    )
+
+
+_RANK, _RANK_OF_CONTROL = pl.col("event_rv_pct"), pl.col("control_rv_pct")
+_HOUR, _HOUR_OF_CONTROL = (pl.col(at).dt.hour().cast(pl.Float64) for at in ("event_known_at", "known_at"))
+_WEEKEND, _WEEKEND_OF_CONTROL = (
+    (pl.col(at).dt.weekday() > _FRIDAY).cast(pl.Float64) for at in ("event_known_at", "known_at")
+)
+# What is matched: of the event, and how far its control is from it; hours are apart by the shorter way round the clock.
+_COVARIATES: Final[Mapping[str, tuple[pl.Expr, pl.Expr]]] = {
+    "volatility rank": (_RANK, _RANK - _RANK_OF_CONTROL),
+    "hour": (_HOUR, (_HOUR - _HOUR_OF_CONTROL + 12) % 24 - 12),
+    "weekend": (_WEEKEND, _WEEKEND - _WEEKEND_OF_CONTROL),
+}
+
+
+def _imbalance(evidence: Evidence) -> tuple[float, str, pl.DataFrame]:
+    told = pl.concat([_standardised(evidence, name) for name in _COVARIATES])
+    judged = told.filter(pl.col("n") > 1).sort("beyond", descending=True)
+    if judged.is_empty() or told["n_unknown"].sum():
+        return math.nan, "a value is unknown, or no family has two matched events", told.filter(pl.col("n_unknown") > 0)
+    worst = judged.row(0, named=True)
+    about = "farthest apart: {event_type}, {covariate} on {scope}, {n} matched events, {smd:.3g} sd".format(**worst)
+    allowed = f" less {worst['allowed']:.3g} for sampling error" if worst["allowed"] > 0 else ""
+    return worst["beyond"], about + allowed, judged
+
+
+def _standardised(evidence: Evidence, covariate: str) -> pl.DataFrame:
+    """Return how far events and controls are apart in one covariate, by family, on train and on all splits."""
+    train = evidence.settings.splits[Split.TRAIN]
+    of_event, apart = _COVARIATES[covariate]
+    sets = evidence.frame.group_by("event_type", "event_id").agg(
+        event=of_event.first(),
+        apart=apart.mean(),
+        n_unknown=(~apart.is_finite().fill_null(value=False)).sum(),
+        known_at=pl.col("event_known_at").first(),
+    )
+    is_train = pl.col("known_at").is_between(train.start, train.last_entry, closed="left")
+    scopes = {"train": sets.filter(is_train), "all splits": sets}
+    groups = pl.concat([rows.with_columns(scope=pl.lit(name)) for name, rows in scopes.items()])
+    error = (
+        pl.when(pl.len() < BALANCE_LEAST).then(BALANCE_ERRORS * pl.col("apart").std() / pl.len().sqrt()).otherwise(0.0)
+    )
+    difference, sd = pl.col("apart").mean().abs(), pl.col("event").std()
+    return groups.group_by("event_type", "scope").agg(
+        covariate=pl.lit(covariate),
+        n=pl.len(),
+        n_unknown=pl.col("n_unknown").sum(),
+        smd=_over(difference, sd),
+        allowed=_over(error, sd),
+        beyond=_over((difference - error).clip(0.0), sd),
+    )
+
+
+def _over(difference: pl.Expr, sd: pl.Expr) -> pl.Expr:
+    """Return a difference in standard deviations: where events are all alike, none is 0 and any is infinite."""
+    return pl.when(difference == 0.0).then(0.0).otherwise(difference / sd)
 
 
 def _uncovered(evidence: Evidence) -> tuple[float, str]:
@@ -129,25 +216,38 @@ GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     rows_gate(
         "outside_events",
         "A control lies outside the window of every event known when it was matched: from its onset to its exit and "
-        f"{EMBARGO_BARS} bars, and {BARS_BEFORE} bars before to {BARS_AFTER} after one of its own family was known.",
+        f"{EMBARGO_BARS} bars, and of its own family so that no hold of {BARS_BEFORE} bars reaches an onset, nor "
+        f"within {BARS_AFTER} bars after one was known.",
         _inside_events,
         fix="events changed after matching: rebuild event_controls",
         may_be_empty=nothing_to_match,
     ),
     rows_gate(
         "not_overused",
-        f"No instant serves more than {MAX_USES} events.",
+        f"No instant serves more than {MAX_USES} events, no day of a symbol more than {MAX_DAY_USES} of one family, and a "
+        "second or third control is of a day that served none before.",
         _overused,
         fix="rebuild event_controls",
         may_be_empty=nothing_to_match,
     ),
+    rows_gate(
+        "comparable",
+        f"Volatility ranks are those of the features, at most {CALIPER:g} apart, {CALIPER_FURTHER:g} of a second or third "
+        "control.",
+        _incomparable,
+        fix="features changed after matching: rebuild event_controls",
+        may_be_empty=nothing_to_match,
+    ),
     limit_gate(
         "balanced",
-        "Events and their controls had the same volatility rank before the onset (standardised mean difference).",
+        "The events of every family and their controls are alike in what they are matched by, on train and on all splits: "
+        "volatility rank before the onset, hour, weekend (standardised mean difference; below "
+        f"{BALANCE_LEAST} matched events, where phase 1 runs no family, less {BALANCE_ERRORS:g} standard errors; one event "
+        "alone is not judged).",
         _imbalance,
         limit=BALANCE_LIMIT,
         unit="sd",
-        fix="differences to controls would show volatility, not the event; lengthen the history before start",
+        fix="differences to controls would show that, not the event; lengthen the history before start",
         may_be_empty=nothing_to_match,
     ),
     limit_gate(

@@ -83,7 +83,13 @@ EVENT_CONTROLS = Table(
     ("event_id", "control_no"),
     (
         Column("event_id", pl.String(), "text", "The matched event."),
-        Column("control_no", pl.Int16(), "1", "1, 2, ... nearest first.", sample=(1, 5)),
+        Column(
+            "control_no",
+            pl.Int16(),
+            "1",
+            "1, or 2 and 3 where some are near and unused: nearest first, same weekday preferred.",
+            sample=(1, 5),
+        ),
         Column("event_type", pl.String(), "text", "Family of the event."),
         Column("symbol", pl.String(), "text", "Instrument, the same as the event's."),
         Column("event_known_at", INSTANT, "UTC", "When the event was known.", sample=(9, 9)),
@@ -92,7 +98,7 @@ EVENT_CONTROLS = Table(
         Column("event_rv_pct", pl.Float64(), "fraction", "Volatility rank one bar before the onset."),
         Column("control_rv_pct", pl.Float64(), "fraction", "Volatility rank as long before the control."),
     ),
-    "Matched controls of the accepted events.",
+    "Matched controls of the accepted events, at most three sets of a family from one day.",
     (Rule("control_before_event", pl.col("known_at") < pl.col("event_known_at")),),
 )
 EVENT_FAMILIES = Table(

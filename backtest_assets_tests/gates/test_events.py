@@ -1,11 +1,14 @@
+import math
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
+from backtest_assets.domain.split import Split
 from backtest_assets.gates.events import (
     FEW_EVENTS,
     GATES_EVENT_CANDIDATES,
@@ -14,12 +17,16 @@ from backtest_assets.gates.events import (
 )
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
+from backtest_assets.research.phase1.criteria import MIN_MATCHED
+from backtest_assets.tables.contract import INSTANT
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict, with_inputs
 
 EVENTS = honest("event_candidates", market().candidates)
 CONTROLS = honest("event_controls", market().controls)
 FUNNEL = honest("event_families", summarise_families(market().candidates, market().features, run=market().run))
 CENTRE = pl.col("variant") == "centre"
+SATURDAY = pl.col("event_known_at").dt.weekday() == 6
+TRAIN, VALIDATION = (market().run.splits[split] for split in (Split.TRAIN, Split.VALIDATION))
 
 
 def events(**columns: pl.Expr):
@@ -160,13 +167,18 @@ def test_few_events_are_a_remark_that_names_the_family_and_its_count():
 @pytest.mark.parametrize(
     ("columns", "gate"),
     [
-        ({"known_at": pl.col("known_at") - timedelta(days=181)}, "of_the_past"),
+        ({"known_at": pl.col("known_at") - timedelta(days=273)}, "of_the_past"),
         ({"known_at": pl.col("event_known_at")}, "of_the_past"),
         ({"known_at": pl.col("known_at") + timedelta(hours=1)}, "of_the_past"),
         ({"known_at": pl.col("known_at") - timedelta(days=2)}, "of_the_past"),
         ({"event_id": pl.lit("0123456789abcdef")}, "of_the_past"),
         ({"known_at": pl.col("event_known_at") - 4 * BAR}, "outside_events"),
         ({"known_at": pl.col("known_at").first().over("symbol")}, "not_overused"),
+        ({"known_at": pl.col("known_at").first().over("symbol") + BAR * (pl.int_range(pl.len()) % 8)}, "not_overused"),
+        ({"control_no": pl.lit(2, pl.Int16)}, "not_overused"),
+        ({"control_rv_pct": pl.col("event_rv_pct")}, "comparable"),
+        ({"event_rv_pct": pl.col("event_rv_pct") + 0.01}, "comparable"),
+        ({"event_rv_pct": pl.lit(float("nan"))}, "comparable"),
         ({"control_rv_pct": pl.col("event_rv_pct") + 0.2}, "balanced"),
         ({"control_rv_pct": pl.lit(float("nan"))}, "balanced"),
     ],
@@ -186,13 +198,77 @@ def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_on
     moved = [
         other["onset_at"][-1],
         other["exit_at"][-1] + 16 * BAR,
-        own["known_at"][-1] - 96 * BAR,
+        own["onset_at"][-1] - 95 * BAR,
     ]
     for at in moved:
         one = CONTROLS.frame.head(1).with_columns(known_at=pl.lit(at))
         assert not answer(outside, replace(CONTROLS, frame=one)).verdict.passed
     later = replace(CONTROLS, frame=CONTROLS.frame.head(1).with_columns(event_known_at=known["known_at"].min()))
     assert answer(outside, later).verdict.passed  # what was not known when it was matched binds nobody
+
+
+def matched(family: str, n: int, *, apart: float, first=TRAIN.start, **columns: pl.Expr) -> pl.DataFrame:
+    """Sets of one control each, of ranks from 0.2 to 0.8, at another hour of another day each."""
+    rows = pl.DataFrame({"i": range(n)}).with_columns(
+        event_id=pl.format("{}-{}-{}", pl.lit(family), pl.lit(f"{first:%j}"), "i"), control_no=pl.lit(1, pl.Int16), event_type=pl.lit(family),
+        symbol=pl.lit("SYNAUSDT"), side=pl.lit(0, pl.Int8),
+        event_known_at=pl.lit(first) + (timedelta(hours=5) * pl.col("i")),
+        event_rv_pct=0.2 + 0.6 * pl.col("i") / max(n - 1, 1),
+    )  # fmt: skip
+    told = rows.with_columns(
+        known_at=pl.col("event_known_at") - timedelta(days=7), control_rv_pct=pl.col("event_rv_pct") - apart
+    )
+    return CONTROLS.table.conform(told.with_columns(**columns).drop("i"))
+
+
+def balance(*frames: pl.DataFrame):
+    return verdict(GATES_EVENT_CONTROLS, replace(CONTROLS, frame=pl.concat(frames)), "balanced")
+
+
+def test_balance_is_judged_on_train_even_if_validation_makes_up_for_it():
+    fair = matched("fair", 40, apart=0.0)
+    after = matched("biased", 40, apart=-0.1, first=VALIDATION.start)
+    told = balance(fair, matched("biased", 40, apart=0.1), after)
+    sd = float(np.std(0.2 + 0.6 * np.arange(40) / 39, ddof=1))
+    assert told.observed == pytest.approx(0.1 / sd)
+    assert not told.passed
+    assert "biased, volatility rank on train, 40 matched events" in told.detail
+
+
+def test_balance_is_judged_on_all_splits_too_and_of_every_family():
+    after = matched("late", 80, apart=0.2, first=VALIDATION.start)
+    assert "late, volatility rank on all splits, 110 matched" in balance(after, matched("late", 30, apart=0)).detail
+    assert not balance(*(matched(f"fair_{i}", 200, apart=0.0) for i in range(3)), matched("few", 30, apart=0.1)).passed
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"known_at": pl.col("known_at").dt.offset_by("-5h")}, "hour"),
+        (
+            {"known_at": pl.col("known_at") - pl.when(SATURDAY).then(timedelta(days=1)).otherwise(timedelta(0))},
+            "weekend",
+        ),
+        ({"known_at": pl.lit(None, INSTANT)}, "unknown"),
+        ({"control_rv_pct": pl.lit(float("nan"))}, "unknown"),
+    ],
+)
+def test_balance_is_of_whatever_is_matched_and_closed_where_it_is_unknown(columns, named):
+    told = balance(matched("family", 60, apart=0.0, **columns))
+    assert not told.passed
+    assert named in told.detail
+
+
+def test_a_family_that_phase_1_cannot_run_is_judged_less_its_sampling_error_and_one_event_alone_is_closed():
+    scatter = pl.col("event_rv_pct") - 0.1 + 0.3 * (pl.col("i") % 2)
+    few, enough = (matched("family", n, apart=0.0, control_rv_pct=scatter) for n in (MIN_MATCHED - 1, MIN_MATCHED))
+    assert "for sampling error" in balance(few.head(6)).detail
+    assert balance(few).observed < balance(enough).observed
+    assert balance(enough).observed == pytest.approx(0.05 / float(np.std(enough["event_rv_pct"].to_numpy(), ddof=1)))
+    assert math.isnan(balance(few.head(1)).observed)
+    assert not balance(few.head(1)).passed
+    assert not balance(matched("alike", 40, apart=0.1, event_rv_pct=pl.lit(0.5))).passed
+    assert balance(matched("alike", 40, apart=0.0, event_rv_pct=pl.lit(0.5), control_rv_pct=pl.lit(0.5))).passed
 
 
 def test_events_without_control_are_a_remark_with_their_share():
