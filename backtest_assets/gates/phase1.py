@@ -1,56 +1,29 @@
-"""What must be true of phase 1: every family answered, deltas and ages counted again in SQL, decisions that follow."""
+"""What must be true of phase 1: every family answered, numbers and ages counted again in SQL, decisions that follow."""
 
 import math
 from typing import Any, Final
 
 import polars as pl
 
-from backtest_assets.domain.event import EventType
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.sql import ask_sql
-from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, METRICS, MIN_MATCHED, PLACEBO_LEVEL
+from backtest_assets.gates.weighed import MAX_ERROR, drawn_bounds, shares_hold, weigh_again
+from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, METRICS, MIN_MATCHED, MIN_PLACEBOS, PLACEBO_LEVEL
 
-MAX_DELTA_ERROR: Final = 1e-9
-"""Difference of a delta counted again, relative to 1 + its size: rounding of sums in another order, nothing else."""
 MAX_FROZEN: Final = 0
 """Families frozen or not run that deserve no remark [families]."""
 
 _STATISTICS: Final = (
-    "mean_event", "mean_control", "delta", "se", "ci_low", "ci_high", "z", "p_family", "p_shifted", "p_placebo",
-    "z_placebo_max", "p_shuffled", "n_years", "n_years_opposite", "n_groups", "n_groups_opposite",
+    "mean_event", "mean_control", "delta", "n_clusters", "se", "ci_low", "ci_high", "z", "p_family", "n_placebo_clusters",
+    "p_shifted", "p_placebo", "z_placebo_max", "shuffled_rejection_share", "n_years", "n_years_opposite", "n_groups",
+    "n_groups_opposite",
 )  # fmt: skip
+_COUNTS: Final = ("n_clusters", "n_years", "n_years_opposite", "n_groups", "n_groups_opposite")
 _HAZARD_KEY: Final = ("event_type", "cohort", "outcome", "age_bars")
-
-# Every metric of every event and control of train as one row, then the mean over events of event minus its controls' mean.
-_DELTAS: Final = """
-with measured as (
-    select event_type, event_id, control_no, known_at, 'realized_vol_bps' as metric, realized_vol_bps as value
-    from outcomes where hold_bars = 96
-    union all
-    select event_type, event_id, control_no, known_at, 'range_bps', highest_bps - lowest_bps from outcomes where hold_bars = 96
-    union all
-    select event_type, event_id, control_no, known_at, 'move_' || hold_bars || '_bars_bps',
-        (case when event_type in (select event_type from sided) then side else 1 end) * (gross_bps - funding_bps)
-    from outcomes
-    union all
-    select o.event_type, o.event_id, o.control_no, o.known_at, 'tail_hit',
-        case when coalesce(b.up_bars, 97) <= 96 or coalesce(b.down_bars, 97) <= 96 then 1.0 else 0.0 end
-    from barriers b join outcomes o on o.event_id = b.event_id and o.control_no = b.control_no and o.hold_bars = 96
-    where b.bars_watched = 96
-),
-events as (select * from measured where control_no = 0 and value is not null),
-matches as (
-    select m.event_id, m.metric, avg(m.value) as value
-    from measured m join controls c on c.event_id = m.event_id and c.control_no = m.control_no and c.known_at = m.known_at
-    where m.value is not null
-    group by m.event_id, m.metric
-)
-select e.event_type, e.metric, count(*) as n, avg(e.value) as event, avg(m.value) as control, avg(e.value - m.value) as delta
-from events e join matches m on m.event_id = e.event_id and m.metric = e.metric
-group by e.event_type, e.metric
-"""
+_METRIC_KEY: Final = ["event_type", "metric"]
+_IS_RUN: Final = pl.col("decision").fill_null("") != "not_run"
 
 _AGES: Final = """
 with observed as (
@@ -78,49 +51,58 @@ def _ask_complete(evidence: Evidence) -> Verdict:
 def _unknown(evidence: Evidence) -> pl.DataFrame:
     finite = pl.all_horizontal(pl.col(_STATISTICS).cast(pl.Float64).is_finite())
     nothing = pl.all_horizontal(pl.col(_STATISTICS).is_null())
+    weighed = pl.col("n_placebos").is_not_null() == ~pl.col("ground").is_in(["unsupported", "few_matched"])
     is_run = pl.col("decision") != "not_run"
-    return broken(evidence.frame, (is_run & finite) | (~is_run & nothing)).select("event_type", "metric", "decision")
-
-
-def _delta_error(evidence: Evidence) -> tuple[float, str]:
-    again = _deltas(evidence)
-    both = evidence.frame.join(again, on=["event_type", "metric"], how="left")
-    n_error = (pl.col("n_matched") - pl.col("n").fill_null(0)).abs()
-    is_run = pl.col("decision") != "not_run"
-    pairs = (("mean_event", "event"), ("mean_control", "control"), ("delta", "delta_right"))
-    errors = [((pl.col(mine) - pl.col(other)).abs() / (1.0 + pl.col(other).abs())) for mine, other in pairs]
-    worst = pl.when(is_run).then(pl.max_horizontal(*(error.fill_null(math.inf) for error in errors))).otherwise(0.0)
-    rows = both.select("event_type", "metric", error=(worst + n_error).fill_null(math.inf)).sort(
-        "error", descending=True
+    return broken(evidence.frame, weighed & ((is_run & finite) | (~is_run & nothing))).select(
+        *_METRIC_KEY, "decision", "ground", "n_placebos"
     )
+
+
+def _recounted(evidence: Evidence) -> pl.DataFrame:
+    return evidence.frame.join(weigh_again(evidence), on=_METRIC_KEY, how="left", suffix="_again")
+
+
+def _recount_error(evidence: Evidence) -> tuple[float, str]:
+    both = _recounted(evidence)
+    n_error = (pl.col("n_matched") - pl.col("n").fill_null(0)).abs()
+    pairs = [("mean_event", "event"), ("mean_control", "control"), ("z", "t")]
+    pairs += [(name, f"{name}_again") for name in ("delta", "se", "ci_low", "ci_high")]
+    errors = [((pl.col(mine) - pl.col(other)).abs() / (1.0 + pl.col(other).abs())) for mine, other in pairs]
+    worst = pl.when(_IS_RUN).then(pl.max_horizontal(*(error.fill_null(math.inf) for error in errors))).otherwise(0.0)
+    rows = both.select(*_METRIC_KEY, error=(worst + n_error).fill_null(math.inf)).sort("error", descending=True)
     family, metric, error = rows.row(0)
     return error, f"{rows.height} counted again, farthest: {family} {metric}"
 
 
-def _deltas(evidence: Evidence) -> pl.DataFrame:
-    train = pl.col("split") == "train"
-    outcomes = evidence.inputs["event_outcomes"].filter(
-        train, pl.col("variant") == "centre", pl.col("delay_bars") == 0, pl.col("hold_bars").is_in([4, 16, 48, 96])
+def _wrong_counts(evidence: Evidence) -> pl.DataFrame:
+    """Return rows whose clusters, or years, symbols and regimes that contradict, are others when counted again."""
+    run = _recounted(evidence).filter(_IS_RUN)
+    again = [pl.col("n_clusters") == pl.col("g")]
+    again += [pl.col(name) == pl.col(f"{name}_again").fill_null(0) for name in _COUNTS[1:]]
+    return broken(run, pl.all_horizontal(again)).select(
+        *_METRIC_KEY, *_COUNTS, "g", *(f"{name}_again" for name in _COUNTS[1:])
     )
-    sided = pl.DataFrame({"event_type": [family.value for family in EventType if family.is_sided]})
-    frames = {
-        "outcomes": outcomes.select(pl.exclude("^accrual_.*$")),
-        "barriers": evidence.inputs["event_barriers"].filter(train),
-        "controls": evidence.inputs["event_controls"].select("event_id", "control_no", "known_at"),
-        "sided": sided,
-    }
-    return ask_sql(_DELTAS, frames)
+
+
+def _out_of_bounds(evidence: Evidence) -> pl.DataFrame:
+    """Return rows whose p cannot come from their z, or those of placebos and shuffles from their numbers."""
+    bounded = drawn_bounds(_recounted(evidence).filter(_IS_RUN))
+    within = [pl.col(name).is_between(f"{name}_low", f"{name}_high") for name in ("p_family", "p_placebo")]
+    return broken(bounded, pl.all_horizontal(*within, shares_hold())).select(
+        *_METRIC_KEY, "z", "p_family", "p_family_low", "p_family_high", "z_placebo_max", "p_placebo", "p_placebo_low",
+        "p_placebo_high", "n_placebos", "p_shifted", "shuffled_rejection_share",
+    )  # fmt: skip
 
 
 def _wrong_arithmetic(evidence: Evidence) -> pl.DataFrame:
     """Return rows whose numbers contradict each other."""
-    run = evidence.frame.filter(pl.col("decision").fill_null("") != "not_run")
+    run = evidence.frame.filter(_IS_RUN)
     scale = 1.0 + pl.col("delta").abs() + pl.col("mean_event").abs()
     holds = (
-        ((pl.col("mean_event") - pl.col("mean_control") - pl.col("delta")).abs() <= MAX_DELTA_ERROR * scale)
-        & ((pl.col("z") * pl.col("se") - pl.col("delta")).abs() <= MAX_DELTA_ERROR * scale)
+        ((pl.col("mean_event") - pl.col("mean_control") - pl.col("delta")).abs() <= MAX_ERROR * scale)
+        & ((pl.col("z") * pl.col("se") - pl.col("delta")).abs() <= MAX_ERROR * scale)
         & pl.col("delta").is_between("ci_low", "ci_high")
-        & (((pl.col("ci_low") + pl.col("ci_high")) / 2 - pl.col("delta")).abs() <= MAX_DELTA_ERROR * scale)
+        & (((pl.col("ci_low") + pl.col("ci_high")) / 2 - pl.col("delta")).abs() <= MAX_ERROR * scale)
         & (pl.col("n_years_opposite").is_between(0, "n_years"))
         & (pl.col("n_groups_opposite").is_between(0, "n_groups"))
     )
@@ -128,30 +110,46 @@ def _wrong_arithmetic(evidence: Evidence) -> pl.DataFrame:
 
 
 def _wrong_decisions(evidence: Evidence) -> pl.DataFrame:
-    """Decide on every family again in plain comparisons and return those decided otherwise."""
+    """Decide on every family again in plain comparisons and return those decided otherwise or on another ground."""
     standings = evidence.inputs["event_families"]
+    without_scatter = set(_recounted(evidence).filter(pl.col("t").is_null())["event_type"])
     wrong: list[str] = []
     for (family,), rows in evidence.frame.partition_by("event_type", as_dict=True).items():
         of_family = standings.filter(pl.col("event_type") == family)["status"].to_list()
-        decided = {(row["decision"], row["reason"]) for row in rows.to_dicts()}
-        if len(decided) != 1 or next(iter(decided))[0] not in _allowed(rows.to_dicts(), of_family):
+        decided = {(row["decision"], row["ground"], row["reason"]) for row in rows.to_dicts()}
+        asked = _follows(rows.to_dicts(), of_family, has_scatter=family not in without_scatter)
+        if len(decided) != 1 or next(iter(decided))[:2] != asked:
             wrong.append(str(family))
     return evidence.frame.filter(pl.col("event_type").is_in(wrong) | pl.col("event_type").is_null()).select(
-        "event_type", "metric", "p_family", "p_placebo", "decision", "reason"
+        *_METRIC_KEY, "p_family", "n_placebos", "p_placebo", "decision", "ground", "reason"
     )
 
 
-def _allowed(rows: list[dict[str, Any]], standings: list[str]) -> set[str]:
-    """Return the decisions that follow; a family may also be not_run because a number is unknown, which leaves none behind."""
-    if all(status == "NOT_RUN" for status in standings) or any(row["n_matched"] < MIN_MATCHED for row in rows):
-        return {"not_run"}
+def _follows(rows: list[dict[str, Any]], standings: list[str], *, has_scatter: bool) -> tuple[str, str]:
+    """Return the decision that follows, and its ground."""
+    if (ground := _not_run(rows, standings, has_scatter=has_scatter)) is not None:
+        return "not_run", ground
     if any(row["p_family"] is None or row["p_placebo"] is None for row in rows):
-        return {"not_run"}
+        return "unknown", ""
     moves = [row for row in rows if str(row["metric"]).startswith("move_")]
     grounds = [row for row in moves if row["p_family"] <= MAX_EFFECT_P]
-    is_biased = any(row["p_placebo"] <= PLACEBO_LEVEL for row in moves)
-    is_contradicted = any(row["n_years_opposite"] > 0 or row["n_groups_opposite"] > 0 for row in grounds)
-    return {"pass"} if grounds and not is_biased and not is_contradicted else {"freeze"}
+    if not grounds:
+        return "freeze", "no_effect"
+    if any(row["p_placebo"] <= PLACEBO_LEVEL for row in moves):
+        return "freeze", "biased"
+    if any(row["n_years_opposite"] > 0 or row["n_groups_opposite"] > 0 for row in grounds):
+        return "freeze", "contradicted"
+    return "pass", "effect"
+
+
+def _not_run(rows: list[dict[str, Any]], standings: list[str], *, has_scatter: bool) -> str | None:
+    if all(status == "NOT_RUN" for status in standings):
+        return "unsupported"
+    if any(row["n_matched"] < MIN_MATCHED for row in rows):
+        return "few_matched"
+    if not has_scatter:
+        return "no_scatter"
+    return "few_placebos" if any((row["n_placebos"] or 0) < MIN_PLACEBOS for row in rows) else None
 
 
 def _ask_stopped(evidence: Evidence) -> Verdict:
@@ -180,7 +178,7 @@ def _ask_ages_complete(evidence: Evidence) -> Verdict:
     return Verdict("ages_complete", n_known, n_asked, "rows", passed=passed, detail=detail)
 
 
-def _wrong_counts(evidence: Evidence) -> pl.DataFrame:
+def _wrong_ages(evidence: Evidence) -> pl.DataFrame:
     train = evidence.inputs["event_barriers"].filter(pl.col("split") == "train")
     asked = evidence.frame.select(_HAZARD_KEY)
     again = ask_sql(_AGES, {"asked": asked, "barriers": train.select(pl.exclude("known_at", "entered_at"))})
@@ -195,8 +193,8 @@ def _wrong_curves(evidence: Evidence) -> pl.DataFrame:
     before = pl.col("survival").shift(1).over("event_type", "cohort", "outcome")
     survival = pl.when(pl.col("age_bars") == 1).then(1.0).otherwise(before) * (1.0 - pl.col("hazard"))
     some = pl.col("n_at_risk") > 0
-    right = ((pl.col("hazard") - pl.col("n_hits") / pl.col("n_at_risk")).abs() <= MAX_DELTA_ERROR) & (
-        (pl.col("survival") - survival).abs() <= MAX_DELTA_ERROR
+    right = ((pl.col("hazard") - pl.col("n_hits") / pl.col("n_at_risk")).abs() <= MAX_ERROR) & (
+        (pl.col("survival") - survival).abs() <= MAX_ERROR
     )
     nothing = (pl.col("n_at_risk") == 0) & pl.col("hazard").is_null() & pl.col("survival").is_null()
     return broken(ordered, (some & right.fill_null(value=False)) | nothing).select(*_HAZARD_KEY, "hazard", "survival")
@@ -214,7 +212,7 @@ GATES_PHASE1_HAZARDS: Final = (
     rows_gate(
         "counts_recounted",
         "Observations at risk and hits, counted again in SQL, are the stored ones.",
-        _wrong_counts,
+        _wrong_ages,
         fix=_AGAIN,
     ),
     rows_gate(
@@ -230,16 +228,31 @@ GATES_PHASE1_EVIDENCE: Final = (
         fix=_AGAIN,
     ),
     limit_gate(
-        "deltas_recounted",
-        "Matched counts, means and deltas, counted again in SQL, are the stored ones.",
-        _delta_error,
-        limit=MAX_DELTA_ERROR,
+        "numbers_recounted",
+        "Matched counts, means, deltas, clustered errors, intervals and z, counted again in SQL, are the stored ones.",
+        _recount_error,
+        limit=MAX_ERROR,
         unit="relative",
+        fix=_AGAIN,
+    ),
+    rows_gate(
+        "contradictions_recounted",
+        "Clusters, and years, symbols and regimes that contradict the whole, counted again in SQL, are the stored ones.",
+        _wrong_counts,
+        fix=_AGAIN,
+    ),
+    rows_gate(
+        "draws_in_bounds",
+        "p of events and placebos lie where their z allow; shares of placebos and shuffles are shares of so many.",
+        _out_of_bounds,
         fix=_AGAIN,
     ),
     rows_gate("numbers_agree", "Delta, error, z, interval and counts of a row agree.", _wrong_arithmetic, fix=_AGAIN),
     rows_gate(
-        "decision_follows", "One decision per family, and it follows from the numbers.", _wrong_decisions, fix=_AGAIN
+        "decision_follows",
+        "One decision and ground per family, and they follow from the numbers.",
+        _wrong_decisions,
+        fix=_AGAIN,
     ),
     Gate(
         "families_pass",

@@ -17,15 +17,15 @@ from backtest_assets.gates.ask import limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.hypotheses.queue.leaks import LEAST_CONTROLS, OUTCOME_WORDS
-from backtest_assets.research.hypotheses.queue.placebos import MOST_SHUFFLED_P, SURE_P
+from backtest_assets.research.hypotheses.queue.placebos import SHUFFLE_LIMIT
 from backtest_assets.research.hypotheses.queue.templates import TEMPLATES
-from backtest_assets.research.phase1.criteria import PLACEBO_LEVEL
+from backtest_assets.research.phase1.criteria import N_SHUFFLES, PLACEBO_LEVEL, SHUFFLE_LEVEL
 
 MAX_SCORE_ERROR: Final = 1e-4
 """Difference of a recomputed score [score]: scores are rounded to four digits."""
 
 MAX_P_ERROR: Final = 1e-12
-"""Difference of a recomputed p [probability]: it is copied, not computed."""
+"""Difference of a recomputed p [probability]: rounding of a binomial sum; others are copied."""
 
 _KEY: Final = ("hypothesis_id", "event_type")
 _SHOWN: Final = (*_KEY, "status", "reason")
@@ -184,21 +184,24 @@ def _placebos_again(evidence: Evidence) -> Mapping[tuple[str, str, str], tuple[f
     for (family,), rows in evidence.inputs["phase1_evidence"].group_by("event_type"):
         for bucket, holds in _HOLDS.items():
             moves = rows.filter(pl.col("metric").is_in([f"move_{hold}_bars_bps" for hold in holds]))
-            placebo, shuffled, own = (moves[name].to_list() for name in ("p_placebo", "p_shuffled", "p_family"))
+            placebo, rejected = (moves[name].to_list() for name in ("p_placebo", "shuffled_rejection_share"))
             whole = len(placebo) == len(holds)
             least = min(placebo) if whole and None not in placebo else None
             found[str(family), "time_shifted", bucket] = least, least is not None and least > PLACEBO_LEVEL
-            found[str(family), "label_shuffled", bucket] = _shuffles(shuffled, own) if whole else (None, False)
+            found[str(family), "label_shuffled", bucket] = _shuffles(rejected) if whole else (None, False)
     return found
 
 
-def _shuffles(shuffled: list[float | None], own: list[float | None]) -> tuple[float | None, bool]:
-    pairs = [(p, claimed) for p, claimed in zip(shuffled, own, strict=True) if p is not None and claimed is not None]
-    if len(pairs) < len(own):
+def _shuffles(rejected: list[float | None]) -> tuple[float | None, bool]:
+    """Sum the chance of as many rejections, or more, of a test that keeps its level."""
+    known = [share for share in rejected if share is not None]
+    if len(known) < len(rejected):
         return None, False
-    sure = [p for p, claimed in pairs if claimed <= SURE_P]
-    worst = max(sure) if sure else min(p for p, _ in pairs)
-    return worst, not sure or worst <= MOST_SHUFFLED_P
+    level, most = SHUFFLE_LEVEL, round(max(known) * N_SHUFFLES)
+    as_many = math.fsum(
+        math.comb(N_SHUFFLES, n) * level**n * (1.0 - level) ** (N_SHUFFLES - n) for n in range(most, N_SHUFFLES + 1)
+    )
+    return as_many, as_many > SHUFFLE_LIMIT
 
 
 def _leaking(evidence: Evidence) -> pl.DataFrame:

@@ -52,20 +52,34 @@ PHASE1_EVIDENCE = Table(
             "metric",
             _S,
             "text",
-            "realized_vol_bps and range_bps over 96 bars, tail_hit (either daily-sigma barrier within 96 bars), move_4_bars_bps "
-            "... move_96_bars_bps: gross minus funding in the event's side, of a family without sides long.",
+            "realized_vol_sigmas and range_sigmas over 96 bars, in daily sigmas known before the onset; tail_hit (either "
+            "daily-sigma barrier within 96 bars); move_4_bars_bps ... move_96_bars_bps: gross minus funding in the event's "
+            "side, of a family without sides long.",
         ),
         Column("n_events", _I, "events", "Accepted centre events of train.", sample=(40, 50)),
         Column("n_matched", _I, "events", "Of them with the metric known, and known of a control.", sample=(30, 40)),
         _known_if_run("mean_event", _METRIC, "Mean of the matched events; null, as all below, if not_run."),
         _known_if_run("mean_control", _METRIC, "Mean of the means of their own controls."),
         _known_if_run("delta", _METRIC, "Mean of event minus its own controls."),
-        _known_if_run("se", _METRIC, "Its standard error, clustered by the UTC day on which the event was known."),
+        _known_if_run("n_clusters", "1", "UTC days on which the matched events were known; weeks, but for moves.", _I),
+        _known_if_run("se", _METRIC, "Standard error of delta, clustered by those days or weeks."),
         _known_if_run("ci_low", _METRIC, "Lower end of its 95 % interval."),
         _known_if_run("ci_high", _METRIC, "Upper end."),
         _known_if_run("z", "1", "delta over se."),
         _known_if_run(
-            "p_family", "probability", "Two-sided p, adjusted for the family's metrics (max |z|, wild day bootstrap)."
+            "p_family", "probability", "Two-sided p, adjusted for the family's metrics (max |z|, wild bootstrap)."
+        ),
+        Column(
+            "n_placebos",
+            _I,
+            "1",
+            "Shifts by whole weeks whose comparison could be tested; null where the family was not weighed.",
+            nullable=True,
+        ),
+        _known_if_run(
+            "n_placebo_clusters",
+            "1",
+            "Fewest days or weeks of one of them, as many as equal ones would weigh: what bounds their p.",
         ),
         _known_if_run(
             "p_shifted", "probability", "Share of placebos, the true events among them, with at least the true |z|."
@@ -75,7 +89,10 @@ PHASE1_EVIDENCE = Table(
         ),
         _known_if_run("z_placebo_max", "1", "Largest |z| of the shifted events."),
         _known_if_run(
-            "p_shuffled", "probability", "Randomisation p: which member of a set is the event, by whole days."
+            "shuffled_rejection_share",
+            "fraction",
+            "Of 199 shuffles (which member of a set is the event, by whole days) those whose moves the test rejects at 5 %; the "
+            "family's, the same on every row.",
         ),
         _known_if_run("n_years", "years", "Years with a testable delta.", _I),
         _known_if_run("n_years_opposite", "years", "Of them significantly of the other sign (Bonferroni).", _I),
@@ -84,6 +101,13 @@ PHASE1_EVIDENCE = Table(
         Column(
             "decision", _S, "text", "pass, freeze or not_run: the family's, the same on every row. Phase 2 obeys it."
         ),
+        Column(
+            "ground",
+            _S,
+            "text",
+            "Why, in one word: unsupported, few_matched, no_scatter, few_placebos (not_run); no_effect, biased, contradicted "
+            "(freeze); effect (pass).",
+        ),
         Column("reason", _S, "text", "Why, with metric and number."),
     ),
     "What followed every family's train events beside their controls and placebos, and the decision phase 2 obeys.",
@@ -91,7 +115,9 @@ PHASE1_EVIDENCE = Table(
         Rule(
             "probabilities",
             pl.all_horizontal(
-                pl.col("p_family", "p_shifted", "p_placebo", "p_shuffled").is_between(0, 1).fill_null(value=True)
+                pl.col("p_family", "p_shifted", "p_placebo", "shuffled_rejection_share")
+                .is_between(0, 1)
+                .fill_null(value=True)
             ),
         ),
         Rule("matched_are_events", pl.col("n_matched").is_between(0, pl.col("n_events"))),

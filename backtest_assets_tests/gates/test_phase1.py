@@ -1,6 +1,7 @@
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -8,10 +9,13 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.phase1 import GATES_PHASE1_EVIDENCE, GATES_PHASE1_HAZARDS
 from backtest_assets.gates.sql import ask_sql
+from backtest_assets.gates.weighed import drawn_bounds
 from backtest_assets.research.events.funnel import summarise_families
+from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, PLACEBO_LEVEL
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
+from backtest_assets.stats.matched import compare_sets
 from backtest_assets.tables.registry import table_named
 from backtest_assets_tests.gates.evidence import answer, hopeless, red, verdict, with_inputs
 from backtest_assets_tests.properties.random_market import RandomMarket, random_market
@@ -64,10 +68,31 @@ RUN = pl.col("decision") != "not_run"
     [
         ({"metric": pl.lit("tail_hit")}, "rows_complete"),
         ({"delta": pl.lit(None, pl.Float64)}, "known_if_run"),
-        ({"p_shuffled": pl.when(RUN).then("p_shuffled").otherwise(0.5)}, "known_if_run"),
-        ({"delta": pl.col("delta") * 1.001}, "deltas_recounted"),
-        ({"mean_control": pl.col("mean_control") + 1e-6}, "deltas_recounted"),
-        ({"n_matched": pl.col("n_matched") - 1}, "deltas_recounted"),
+        ({"p_placebo": pl.when(RUN).then("p_placebo").otherwise(0.5)}, "known_if_run"),
+        ({"n_placebos": pl.when(RUN).then(None).otherwise("n_placebos")}, "known_if_run"),
+        ({"n_placebos": pl.when(RUN).then("n_placebos").otherwise(8)}, "known_if_run"),
+        ({"delta": pl.col("delta") * 1.001}, "numbers_recounted"),
+        ({"mean_control": pl.col("mean_control") + 1e-6}, "numbers_recounted"),
+        ({"n_matched": pl.col("n_matched") - 1}, "numbers_recounted"),
+        ({"se": pl.col("se") * 1.001, "z": pl.col("z") / 1.001}, "numbers_recounted"),
+        ({"ci_low": pl.col("ci_low") - 0.001, "ci_high": pl.col("ci_high") + 0.001}, "numbers_recounted"),
+        ({"z": pl.col("z") + 1e-6}, "numbers_recounted"),
+        ({"n_clusters": pl.col("n_clusters") - 1}, "contradictions_recounted"),
+        ({"n_years": pl.col("n_years") + 1}, "contradictions_recounted"),
+        ({"n_years_opposite": (pl.col("n_years_opposite") + 1).clip(0, pl.col("n_years"))}, "contradictions_recounted"),
+        ({"n_groups": pl.col("n_groups") + 1}, "contradictions_recounted"),
+        ({"n_groups_opposite": pl.lit(1)}, "contradictions_recounted"),
+        ({"p_family": pl.col("p_family") * 0.1}, "draws_in_bounds"),
+        ({"p_family": pl.lit(0.001)}, "draws_in_bounds"),
+        ({"z_placebo_max": pl.col("z_placebo_max") + 6.0, "p_placebo": pl.lit(1.0)}, "draws_in_bounds"),
+        ({"z_placebo_max": pl.lit(0.0), "p_shifted": 1.0 / (1 + pl.col("n_placebos")), "p_placebo": pl.lit(0.01)}, "draws_in_bounds"),
+        ({"p_shifted": pl.lit(0.5)}, "draws_in_bounds"),
+        ({"p_shifted": (2 + pl.col("n_placebos") - (1 + pl.col("n_placebos")) * pl.col("p_shifted")) / (1 + pl.col("n_placebos"))},
+         "draws_in_bounds"),
+        ({"n_placebos": pl.when(RUN).then(9)}, "draws_in_bounds"),
+        ({"shuffled_rejection_share": pl.col("shuffled_rejection_share") + 0.002}, "draws_in_bounds"),
+        ({"shuffled_rejection_share": pl.when(pl.col("metric") == "tail_hit").then("shuffled_rejection_share").otherwise(0.0)},
+         "draws_in_bounds"),
         ({"se": pl.col("se") * 1.001}, "numbers_agree"),
         ({"ci_low": pl.col("ci_low") - 1.0}, "numbers_agree"),
         ({"n_years_opposite": pl.col("n_years") + 1}, "numbers_agree"),
@@ -79,6 +104,9 @@ RUN = pl.col("decision") != "not_run"
         ({"decision": pl.when(RUN).then(pl.lit("pass")).otherwise("decision"), "p_family": pl.lit(0.1), "p_placebo": pl.lit(0.01)},
          "decision_follows"),
         ({"decision": pl.lit("pass")}, "decision_follows"),
+        ({"ground": pl.when(RUN).then(pl.lit("biased")).otherwise("ground")}, "decision_follows"),
+        ({"ground": pl.when(RUN).then("ground").otherwise(pl.lit("no_scatter"))}, "decision_follows"),
+        ({"n_placebos": pl.when(RUN).then(3)}, "decision_follows"),
         ({"decision": pl.when(pl.col("metric") == "tail_hit").then(pl.lit("not_run")).otherwise("decision")}, "decision_follows"),
         ({"reason": pl.when(pl.col("metric") == "tail_hit").then(pl.lit("so")).otherwise("reason")}, "decision_follows"),
     ],
@@ -88,6 +116,91 @@ def test_each_falsehood_of_the_evidence_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_PHASE1_EVIDENCE, replace(made("phase1_evidence"), frame=frame))
 
 
+STATISTICS = [name for name in made("phase1_evidence").frame.columns if name not in {
+    "event_type", "metric", "n_events", "n_matched", "n_placebos", "decision", "ground", "reason"
+}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ground", "n_placebos"),
+    [
+        ("unsupported", None),
+        ("few_matched", None),
+        ("no_scatter", 8),
+        ("few_placebos", 8),
+        ("few_placebos", None),
+        ("", 8),
+    ],
+)
+def test_a_judged_family_called_not_run_is_found_whatever_the_ground(ground, n_placebos):
+    frame = made("phase1_evidence").frame
+    hidden = frame.with_columns(pl.when(~RUN).then(name).alias(name) for name in STATISTICS).with_columns(
+        decision=pl.lit("not_run"),
+        ground=pl.when(RUN).then(pl.lit(ground)).otherwise("ground"),
+        n_placebos=pl.when(RUN).then(pl.lit(n_placebos, pl.Int64)).otherwise("n_placebos"),
+    )
+    assert frame.filter(RUN).height > 0
+    found = red(GATES_PHASE1_EVIDENCE, replace(made("phase1_evidence"), frame=hidden))
+    hides_count = ground == "few_placebos" and n_placebos is None
+    assert ("known_if_run" if hides_count else "decision_follows") in found
+
+
+def test_a_family_without_scatter_or_with_few_placebos_is_honestly_not_run(monkeypatch):
+    m, evidence = market(), made("phase1_evidence")
+    still = m.barriers.with_columns(up_bars=pl.lit(1, pl.Int32))  # every event and control hits: a tail without scatter
+    frame = weigh_families(
+        Measured(m.outcomes, still, m.controls), m.events, evidence.inputs["event_families"], m.view, run=m.run
+    )
+    honest = with_inputs(replace(evidence, frame=frame), event_barriers=still)
+    assert {"no_scatter"} <= set(frame["ground"]) <= {"no_scatter", "few_matched"}
+    assert {REMARK} == red(GATES_PHASE1_EVIDENCE, honest)
+    assert "decision_follows" in red(GATES_PHASE1_EVIDENCE, with_inputs(honest, event_barriers=m.barriers))
+    monkeypatch.setattr("backtest_assets.research.phase1.evidence.PLACEBO_WEEKS", (1, 2, 3))
+    measured = Measured(m.outcomes, m.barriers, m.controls)
+    few = weigh_families(measured, m.events, evidence.inputs["event_families"], m.view, run=m.run)
+    assert "few_placebos" in set(few["ground"])
+    assert {REMARK} == red(GATES_PHASE1_EVIDENCE, replace(evidence, frame=few))
+
+
+def drawn(rng: np.random.Generator, n_clusters: int, share: float) -> pl.DataFrame:
+    """What `drawn_bounds` reads of sets of fat tails, a share of which lies in one cluster."""
+    n = max(40, 2 * n_clusters)
+    rest = np.where(rng.random(n - n_clusters) < share, 0, rng.integers(0, n_clusters, n - n_clusters))
+    days = np.concatenate([np.arange(n_clusters), rest])
+    values = rng.standard_t(3, (n, 4, 7))
+    values[:, :, 6] = rng.random((n, 4)) < 0.05
+    values[:, 0] += rng.standard_t(3, (n_clusters, 7))[days] + rng.choice([0.0, 0.5, 1.0, 2.0])
+    found = compare_sets(values, days, rng)
+    columns = {"z": found.t, "g": found.n_clusters, "n_effective": found.n_effective, "p_family": found.p_family}
+    placebos = {"n_placebos": [1] * 7, "z_placebo_max": np.abs(found.t), "n_placebo_clusters": found.n_effective}
+    return pl.DataFrame({**columns, **placebos}).with_columns(event_type=pl.lit("one")).filter(~pl.col("z").is_nan())
+
+
+@pytest.mark.parametrize("n_clusters", [4, 8, 20, 100])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_what_the_bootstrap_gives_lies_within_its_bounds(n_clusters, share):
+    rng = np.random.default_rng([n_clusters, int(10 * share)])
+    for _ in range(15):
+        found = drawn_bounds(drawn(rng, n_clusters, share))
+        for name in ("p_family", "p_placebo"):
+            assert found["p_family"].is_between(found[f"{name}_low"], found[f"{name}_high"]).all()
+
+
+def test_bounds_close_on_what_decides():
+    z, many = [0.0, 1.5, 2.5, 3.5, 4.5, 6.0, 8.0], [200] * 7
+    rows = pl.DataFrame({
+        "event_type": ["one"] * 7, "z": z, "g": many, "n_effective": [150.0] * 7,
+        "n_placebos": [8] * 7, "z_placebo_max": z, "n_placebo_clusters": [150.0] * 7,
+    })  # fmt: skip
+    found = drawn_bounds(rows)
+    assert found["p_family_high"].is_sorted(descending=True)
+    assert found["p_family_low"].is_sorted(descending=True)
+    # what differs clearly cannot be said not to differ, and the other way round
+    assert found["p_family_high"][3] < 0.02 < MAX_EFFECT_P
+    assert found["p_family_low"][0] > MAX_EFFECT_P
+    assert found["p_placebo_high"][5] < PLACEBO_LEVEL < found["p_placebo_low"][1]
+
+
 def test_evidence_of_other_outcomes_or_controls_is_found():
     evidence = made("phase1_evidence")
     for inputs in (
@@ -95,7 +208,7 @@ def test_evidence_of_other_outcomes_or_controls_is_found():
         {"event_controls": evidence.inputs["event_controls"].filter(pl.col("control_no") == 1)},
         {"event_barriers": evidence.inputs["event_barriers"].with_columns(up_bars=pl.lit(None, pl.Int32))},
     ):
-        assert {"deltas_recounted"} <= red(GATES_PHASE1_EVIDENCE, with_inputs(evidence, **inputs))
+        assert {"numbers_recounted"} <= red(GATES_PHASE1_EVIDENCE, with_inputs(evidence, **inputs))
 
 
 def test_families_that_do_not_pass_are_a_remark_with_their_reason():

@@ -18,7 +18,7 @@ from backtest_assets_tests.research.hypotheses.test_queue_obeyed import QUEUE, R
 FROZEN = {
     "vol_shock_relaxation": {"decision": "freeze", "reason": "no metric differs"},
     "liquidity_vacuum": {"p_placebo": 0.001},
-    "funding_normalization": {"p_shuffled": None},
+    "funding_normalization": {"shuffled_rejection_share": None},
 }
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backtest_assets.stats.matched import compare_sets, count_contradictions, set_differences, shuffled_p
+from backtest_assets.stats.matched import adjusted_p, compare_sets, count_contradictions, set_differences
 
 NAN = np.nan
 
@@ -43,6 +43,10 @@ def test_differences_means_and_clustered_errors_agree_with_loops(seed):
         assert pytest.approx((mean, se, mean / se)) == (found.difference[j], found.standard_error[j], found.t[j])
         assert pytest.approx((mean - half, mean + half)) == (found.low[j], found.high[j])
         assert pytest.approx(found.case[j] - found.control[j]) == mean
+        sizes = np.array([(own_days == d).sum() for d in np.unique(own_days)])
+        squares = np.array([(own[own_days == d] - mean).sum() ** 2 for d in np.unique(own_days)])
+        effective = min(x.sum() ** 2 / (x**2).sum() for x in (sizes, squares))
+        assert (n_days, pytest.approx(effective)) == (found.n_clusters[j], found.n_effective[j])
 
 
 def test_one_control_and_a_day_each_is_the_paired_t_test():
@@ -67,7 +71,7 @@ def test_nothing_to_compare_is_unknown():
         found = compare_sets(values, days, np.random.default_rng(0))
         assert np.isnan(found.t).all()
         assert [1.0, 1.0] == found.p_family.tolist()
-        assert [1.0, 1.0] == shuffled_p(values, days, np.random.default_rng(0)).tolist()
+        assert [1.0, 1.0] == adjusted_p(set_differences(values), days, np.random.default_rng(0)).tolist()
 
 
 def test_adjusted_p_is_above_the_single_one_and_uniform_enough_over_its_metrics():
@@ -112,32 +116,27 @@ def test_a_group_is_found_at_its_nominal_rate():
     assert stats.binom.cdf(found, n, 0.05) < 0.9999
 
 
-def test_the_randomisation_p_agrees_with_every_assignment():
-    # three days of one set each, sizes 2, 3 and 4: all 24 assignments can be written down
-    values = np.full((3, 4, 1), NAN)
-    values[0, :2, 0], values[1, :3, 0], values[2, :, 0] = [5.0, 1.0], [4.0, 1.0, 3.0], [6.0, 2.0, 0.0, 1.0]
-    sets = [row[~np.isnan(row[:, 0]), 0] for row in values]
-
-    def mean(chosen: tuple[int, ...]) -> float:
-        return sum(s[i] - np.delete(s, i).mean() for s, i in zip(sets, chosen, strict=True)) / 3
-
-    means = [mean(chosen) for chosen in product(range(2), range(3), range(4))]
-    exact = sum(abs(m) >= abs(mean((0, 0, 0))) - 1e-12 for m in means) / len(means)
-    found = shuffled_p(values, np.arange(3), np.random.default_rng(1), n_draws=40_000)
-    assert found[0] == pytest.approx(exact, abs=0.005)
-
-
-def test_sets_of_one_day_are_drawn_together():
-    # two sets of two on one day: either both events are the cases or both controls, so |mean| never changes
-    values = np.array([[[3.0], [1.0]], [[2.0], [1.5]]])
-    assert [1.0] == shuffled_p(values, np.array([7, 7]), np.random.default_rng(1)).tolist()
-    apart = shuffled_p(values, np.array([7, 8]), np.random.default_rng(1), n_draws=20_000)
-    assert apart[0] == pytest.approx(0.5, abs=0.02)
+def test_metrics_may_have_clusters_of_their_own():
+    values, days = random_sets(3)
+    weeks = -1 - days // 7
+    mixed = compare_sets(values, np.stack([weeks, days, days], axis=1), np.random.default_rng(0))
+    by_week, by_day = (compare_sets(values, labels, np.random.default_rng(0)) for labels in (weeks, days))
+    for name in ("difference", "n_clusters", "standard_error", "low", "high", "t"):
+        each = [getattr(by_week, name)[0], *getattr(by_day, name)[1:]]
+        assert pytest.approx(each) == getattr(mixed, name).tolist()
+    assert mixed.n_clusters[0] < mixed.n_clusters[1]
+    p = adjusted_p(set_differences(values), np.stack([weeks, days, days], axis=1), np.random.default_rng(0))
+    assert p.tolist() == mixed.p_family.tolist()
+    labels = [np.arange(days.size) % 3]
+    counted = count_contradictions(set_differences(values), np.stack([weeks, days, days], axis=1), labels, level=0.9)
+    for j, clusters in enumerate((weeks, days, days)):
+        alone = count_contradictions(set_differences(values), clusters, labels, level=0.9)
+        assert [x[j] for x in alone] == [x[j] for x in counted]
 
 
 def test_what_is_no_matched_set_is_refused():
     for values in (np.zeros((3, 4)), np.zeros((3, 1, 2))):
         with pytest.raises(ValueError, match="a case and controls"):
             set_differences(values)
-    with pytest.raises(ValueError, match="n_draws is 0"):
-        shuffled_p(np.zeros((3, 2, 1)), np.arange(3), np.random.default_rng(0), n_draws=0)
+    with pytest.raises(ValueError, match="n_draws 0"):
+        adjusted_p(np.zeros((3, 1)), np.arange(3), np.random.default_rng(0), n_draws=0)

@@ -1,5 +1,6 @@
 """Events and their controls as matched sets: one array per family, on train only. Keep tests of them out (`evidence`)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,13 +15,15 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.context.build import HIGH, LOW
 from backtest_assets.research.events.controls import CONTROLS_PER_EVENT
 from backtest_assets.research.outcomes.direction import direction_of_event
-from backtest_assets.research.phase1.criteria import METRICS
+from backtest_assets.research.phase1.criteria import DAY_METRICS, METRICS
 from backtest_assets.stats.arrays import FloatArray, IntArray
 
 DAY_HOLD_BARS: Final = BARS_PER_DAY
 """The hold over which volatility and range are compared [bars]."""
 
+_EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; Monday is 0
 _KEY: Final = ("event_type", "event_id", "control_no")
+_IS_HIT: Final = pl.col("up_bars").is_not_null() | pl.col("down_bars").is_not_null()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,16 @@ class MatchedSets:
     symbols: IntArray
     regimes: IntArray
 
+    @property
+    def clusters(self) -> IntArray:
+        """(n_events, n_metrics) what is one cluster: the day, of what is measured over a day the week from Monday.
+
+        Weeks are counted down from -1, so that no week bears the number of a day.
+        """
+        weeks = -1 - (self.days + _EPOCH_WEEKDAY) // 7
+        is_weekly = np.array([metric in DAY_METRICS for metric in METRICS])
+        return np.where(is_weekly, weeks[:, np.newaxis], self.days[:, np.newaxis])
+
 
 def matched_sets(measured: Measured) -> Mapping[str, MatchedSets]:
     """Lay the train outcomes of events and controls side by side.
@@ -65,8 +78,9 @@ def matched_sets(measured: Measured) -> Mapping[str, MatchedSets]:
 
     Returns:
         By family; families without an outcome on train are left out. A move is the event's side times gross minus
-        funding, of a family without sides that of a long; a tail is known only where the whole day was watched, since
-        whoever is dropped for a gap would otherwise be dropped only if not hit before it.
+        funding, of a family without sides that of a long; volatility and range are in daily sigmas, unknown without a
+        barrier; a tail is known only where the whole day was watched, since whoever is dropped for a gap would otherwise
+        be dropped only if not hit before it.
 
     Knows:
         outcomes of train.
@@ -96,6 +110,19 @@ def matched_sets(measured: Measured) -> Mapping[str, MatchedSets]:
     }
 
 
+def no_sets() -> MatchedSets:
+    """Return the sets of a family without an outcome on train.
+
+    Returns:
+        Arrays without a row.
+
+    Knows:
+        nothing.
+    """
+    nothing = np.empty(0, dtype=np.int64)
+    return MatchedSets(np.empty((0, 1 + CONTROLS_PER_EVENT, len(METRICS))), nothing, nothing, nothing, nothing)
+
+
 def _sets(events: pl.DataFrame, members: pl.DataFrame) -> MatchedSets:
     values = np.full((events.height, 1 + CONTROLS_PER_EVENT, len(METRICS)), np.nan)
     values[members["row"].to_numpy(), members["control_no"].to_numpy()] = members.select(METRICS).to_numpy()
@@ -115,13 +142,16 @@ def _values(measured: Measured) -> pl.DataFrame:
         pl.col("hold_bars") == DAY_HOLD_BARS,
         direction_of_event() * (pl.col("gross_bps") - pl.col("funding_bps")),
     )
+    sigma = measured.barriers.filter(pl.col("split") == Split.TRAIN.value).select(
+        *_KEY, "barrier_bps", tail_hit=pl.when(~pl.col("ends_early")).then(_IS_HIT.cast(pl.Float64))
+    )
     wide = train.group_by(_KEY).agg(
         pl.col("symbol", "known_at").first(),
-        realized_vol_bps=pl.col("realized_vol_bps").filter(is_day).first(),
+        vol_bps=pl.col("realized_vol_bps").filter(is_day).first(),
         range_bps=(pl.col("highest_bps") - pl.col("lowest_bps")).filter(is_day).first(),
         **{f"move_{hold}_bars_bps": move.filter(pl.col("hold_bars") == hold).first() for hold in HOLD_GRID_BARS},
     )
-    tails = measured.barriers.filter(pl.col("split") == Split.TRAIN.value, ~pl.col("ends_early")).select(
-        *_KEY, tail_hit=(pl.col("up_bars").is_not_null() | pl.col("down_bars").is_not_null()).cast(pl.Float64)
+    return wide.join(sigma, on=_KEY, how="left").with_columns(
+        realized_vol_sigmas=pl.col("vol_bps") * math.sqrt(DAY_HOLD_BARS) / pl.col("barrier_bps"),
+        range_sigmas=pl.col("range_bps") / pl.col("barrier_bps"),
     )
-    return wide.join(tails, on=_KEY, how="left")

@@ -12,7 +12,7 @@ HONEST = {
     "n_matched": 200,
     "p_family": 0.15,
     "p_placebo": 0.4,
-    "p_shuffled": 0.03,
+    "shuffled_rejection_share": 10 / 199,
     "decision": "pass",
     "reason": "an effect",
 }

@@ -6,6 +6,7 @@ from functools import cache
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scipy import stats
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.run import HOLD_GRID_BARS
@@ -220,7 +221,7 @@ def test_scores_are_roles_resolution_and_what_could_be_tested():
 
 
 def test_testability_differs_with_what_phase_1_could_run():
-    few = made(phase1=phase1_of(changed={SHOCK: {"n_matched": 30}, DESYNC: {"p_shuffled": None}}))
+    few = made(phase1=phase1_of(changed={SHOCK: {"n_matched": 30}, DESYNC: {"shuffled_rejection_share": None}}))
     shown = {family: of(few, family, template_id=t)["testability"][0] for family, t in ((SHOCK, "T5"), (DESYNC, "T2"))}
     assert {SHOCK: 0.5 + 0.5 * 30 / 150, DESYNC: 0.75} == pytest.approx(shown)
 
@@ -240,15 +241,15 @@ def test_priority_is_the_mean_and_ranks_follow_it():
     ("changed", "status", "says", "is_tested"),
     [
         ({"p_placebo": 0.01}, "REJECTED", "time_shifted shows an effect: p 0.01, limit 0.01", False),
-        ({"p_family": 0.01, "p_shuffled": 0.051}, "REJECTED", "label_shuffled shows an effect: p 0.051, limit 0.05", False),
+        ({"shuffled_rejection_share": 22 / 199}, "REJECTED", "label_shuffled shows an effect: p 0.0004491, limit 0.001", False),
         ({"p_placebo": 0.001, "decision": "freeze"}, "REJECTED", "time_shifted shows an effect", False),
         ({"p_placebo": None}, "NOT_RUN", "time_shifted not run on every ", False),
-        ({"p_shuffled": None, "decision": "freeze"}, "NOT_RUN", "label_shuffled not run on every ", False),
+        ({"shuffled_rejection_share": None, "decision": "freeze"}, "NOT_RUN", "label_shuffled not run on every ", False),
         ({"decision": "freeze", "reason": "no metric differs"}, "SKIPPED", "phase 1 froze vol_shock_relaxation: no metric differs", True),
-        ({"decision": "not_run", "reason": "12 events", "p_placebo": None, "p_shuffled": None, "p_family": None}, "SKIPPED", "phase 1 did not run vol_shock_relaxation: 12 events", True),
+        ({"decision": "not_run", "reason": "12 events", "p_placebo": None, "shuffled_rejection_share": None}, "SKIPPED", "phase 1 did not run vol_shock_relaxation: 12 events", True),
         ({"p_placebo": 0.011}, "QUEUED", "", True),
-        ({"p_family": 0.001, "p_shuffled": 0.001}, "QUEUED", "", True),
-        ({"p_family": 1.0, "p_shuffled": 1.0}, "QUEUED", "", True),
+        ({"shuffled_rejection_share": 21 / 199}, "QUEUED", "", True),
+        ({"shuffled_rejection_share": 0.0}, "QUEUED", "", True),
     ],
 )  # fmt: skip
 def test_a_mechanism_is_queued_only_if_its_negative_controls_were_run_and_show_nothing(
@@ -279,7 +280,7 @@ def with_one(metric, **numbers: float):
 @pytest.mark.parametrize(
     ("metric", "rejected"),
     [
-        ("realized_vol_bps", set()),
+        ("realized_vol_sigmas", set()),
         ("tail_hit", set()),
         ("move_4_bars_bps", {"short"}),
         ("move_16_bars_bps", {"short"}),
@@ -288,7 +289,7 @@ def with_one(metric, **numbers: float):
     ],
 )
 def test_a_control_is_asked_of_the_moves_that_phase_2_would_trade(metric, rejected):
-    for numbers in ({"p_placebo": 0.002}, {"p_family": 0.001, "p_shuffled": 0.2}):
+    for numbers in ({"p_placebo": 0.002}, {"shuffled_rejection_share": 0.2}):
         rows = of(made(phase1=with_one(metric, **numbers)), SHOCK)
         assert rejected == set(rows.filter(pl.col("status") == "REJECTED")["horizon_bucket"])
         assert {"short", "medium"} - rejected == set(rows.filter(pl.col("status") == "QUEUED")["horizon_bucket"])
@@ -304,7 +305,7 @@ def test_one_move_is_enough_to_reject_and_the_row_keeps_the_numbers():
     phase1 = with_one("move_16_bars_bps", p_placebo=0.002)
     row = of(made(phase1=phase1), SHOCK, template_id="T5").filter(pl.col("status") == "REJECTED").row(0, named=True)
     assert {
-        "label_shuffled": {"limit": 0.05, "p": 0.03, "passed": True},
+        "label_shuffled": {"limit": 0.001, "p": pytest.approx(stats.binom.sf(9, 199, 0.05)), "passed": True},
         "time_shifted": {"limit": 0.01, "p": 0.002, "passed": False},
     } == json.loads(row["negative_controls_json"])
 

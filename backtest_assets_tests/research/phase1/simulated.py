@@ -70,5 +70,5 @@ def decided(
     sets = simulated_sets(rng, n_events=n_events, strength=strength, at_hold=at_hold, cost_bps=cost_bps)
     placebos = [simulated_sets(rng, n_events=n_events) for _ in PLACEBO_WEEKS]
     numbers = weigh_family(sets, placebos, np.random.default_rng([13, seed]))
-    decision, reason = decide_family(numbers.of_metrics())
-    return decision.value, reason, numbers
+    found = decide_family(numbers.of_metrics(), n_placebos=numbers.placebos.n)
+    return found.decision.value, found.reason, numbers

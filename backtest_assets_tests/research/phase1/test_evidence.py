@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 
 import numpy as np
@@ -11,7 +11,7 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.events.controls import match_controls
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
-from backtest_assets.research.phase1.criteria import METRICS, PLACEBO_WEEKS
+from backtest_assets.research.phase1.criteria import METRICS, MIN_PLACEBOS, PLACEBO_WEEKS
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.placebo import placebo_sets, train_events, train_view
@@ -48,8 +48,11 @@ def slow_values(event: dict[str, object], number: int) -> list[float | None]:
         side * (rows[hold]["gross_bps"] - rows[hold]["funding_bps"]) if hold in rows else None
         for hold in (4, 16, 48, 96)
     ]
-    vol = None if day is None else day["realized_vol_bps"]
-    return [vol, None if day is None else day["highest_bps"] - day["lowest_bps"], None if day is None else hit, *moves]
+    if day is None:
+        return [None, None, None, *moves]
+    sigma = None if tail is None else tail["barrier_bps"]
+    vol = None if sigma is None or day["realized_vol_bps"] is None else day["realized_vol_bps"] * 96**0.5 / sigma
+    return [vol, None if sigma is None else (day["highest_bps"] - day["lowest_bps"]) / sigma, hit, *moves]
 
 
 def test_matched_sets_hold_what_a_slow_reader_finds():
@@ -70,6 +73,9 @@ def test_matched_sets_hold_what_a_slow_reader_finds():
             assert [pytest.approx(member) for member in expected] == found
             assert (event["known_at"] - event["known_at"].replace(1970, 1, 1, 0, 0)).days == sets[family].days[i]
             assert event["known_at"].year == sets[family].years[i]
+            monday = event["known_at"].date() - timedelta(days=event["known_at"].weekday())
+            assert monday == date(1970, 1, 1) + timedelta(days=-7 * int(sets[family].clusters[i, 0] + 1) - 3)
+            assert 3 * [sets[family].clusters[i, 0]] + 4 * [sets[family].days[i]] == sets[family].clusters[i].tolist()
             third = -1 if has["rank"] is None else int(has["rank"] > 1 / 3) + int(has["rank"] > 2 / 3)
             assert third == sets[family].regimes[i]
 
@@ -82,8 +88,22 @@ def test_every_family_and_metric_has_a_row_and_one_decision():
     judged = table.filter(pl.col("decision") != "not_run")
     assert judged.height > 0
     assert judged.null_count().sum_horizontal().item() == 0
+    assert judged["n_placebos"].is_between(MIN_PLACEBOS, len(PLACEBO_WEEKS)).all()
+    assert (judged["n_placebo_clusters"] > 1).all()
     unjudged = table.filter(pl.col("decision") == "not_run")
     assert unjudged["z"].null_count() == unjudged.height > 0
+    few = table["ground"].is_in(["unsupported", "few_matched"])
+    assert table["n_placebos"].is_null().equals(few)
+
+
+def test_a_family_with_too_few_placebos_says_how_many_there_were(monkeypatch):
+    monkeypatch.setattr("backtest_assets.research.phase1.criteria.MIN_PLACEBOS", 9)
+    table = weigh_families(MEASURED, MARKET.events, FAMILIES, MARKET.view, run=MARKET.run)
+    weighed = table.filter(pl.col("ground") == "few_placebos")
+    assert {"not_run"} == set(weighed["decision"])
+    assert weighed["z"].null_count() == weighed.height > 0
+    for n, reason in weighed.select("n_placebos", "reason").iter_rows():
+        assert f"{n} of 8 shifts could be compared and tested, 9 are needed" == reason
 
 
 def test_the_same_seed_gives_the_same_table_whatever_the_order_of_rows_and_the_other_families():

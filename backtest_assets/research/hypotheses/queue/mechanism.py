@@ -27,7 +27,7 @@ class NegativeControl(StrEnum):
     """A comparison in which no effect may be seen; both are run by phase 1.
 
     `time_shifted`: the same events moved back by whole weeks. `label_shuffled`: which member of a matched set is called
-    the event is drawn at random.
+    the event is drawn at random, and phase 1's test may reject no more often than its level says.
     """
 
     TIME_SHIFTED = "time_shifted"

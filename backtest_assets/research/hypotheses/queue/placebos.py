@@ -1,9 +1,9 @@
 """What phase 1 found of every family: its decision and its negative controls. The only reader of `phase1_evidence` here.
 
-Keep effects out: of the true events only the decision, the count and, beside their own shuffles, p_family is read. Where
-the true z lies among the placebos (`p_shifted`) is an effect too and decides nothing here. A control is read of the moves
-that phase 2 would trade, at the holds of the mechanism's bucket: that the weeks before a compression are calm by
-construction says nothing against the moves after it.
+Keep effects out: of the true events only the decision and the count are read. Where the true z lies among the placebos
+(`p_shifted`) is an effect too and decides nothing here. Placebos are read of the moves that phase 2 would trade, at the
+holds of the mechanism's bucket: that the weeks before a compression are calm by construction says nothing against the
+moves after it. Shuffles are the family's, of all its moves together.
 """
 
 import math
@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
+from scipy.stats import binom
 
 from backtest_assets.domain.sensor import Bucket
 from backtest_assets.errors import TableError
 from backtest_assets.research.hypotheses.queue.mechanism import BUCKET_HOLDS, NegativeControl
-from backtest_assets.research.phase1.criteria import PLACEBO_LEVEL, FamilyDecision
+from backtest_assets.research.phase1.criteria import N_SHUFFLES, PLACEBO_LEVEL, SHUFFLE_LEVEL, FamilyDecision
 
 MOVE_METRICS: Final = {bucket: tuple(f"move_{hold}_bars_bps" for hold in BUCKET_HOLDS[bucket]) for bucket in Bucket}
 """Metrics of phase 1 that are the moves a bucket trades."""
 
-SURE_P: Final = 0.01
-"""Family-wise p at which phase 1's test calls an effect sure [probability]."""
-
-MOST_SHUFFLED_P: Final = 0.05
-"""Share of shuffles that may show as much as a sure effect [probability]: five times what the test promises."""
+SHUFFLE_LIMIT: Final = 0.001
+"""p at which phase 1's test rejects too many shuffled sets [probability]: one sound test in a thousand is struck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Placebo:
     """The result of one negative control on one family.
 
     Attributes:
-        p: what was observed, the worst of the bucket's moves [probability]; None if it was not run on all of them.
+        p: what was observed [probability]; None if it was not run on all of the bucket's moves.
         limit: what it is held against [probability].
         passed: it shows no effect; false if it was not run.
     """
@@ -68,9 +66,8 @@ PHASE1_SCHEMA: Final = pl.Schema(
         "event_type": pl.String(),
         "metric": pl.String(),
         "n_matched": pl.Int64(),
-        "p_family": pl.Float64(),
         "p_placebo": pl.Float64(),
-        "p_shuffled": pl.Float64(),
+        "shuffled_rejection_share": pl.Float64(),
         "decision": pl.String(),
         "reason": pl.String(),
     }
@@ -126,13 +123,13 @@ def _shifted(rows: Sequence[Mapping[str, Any]]) -> Placebo:
 
 
 def _shuffled(rows: Sequence[Mapping[str, Any]]) -> Placebo:
-    """Ask of the metrics that the test calls sure how many shuffles show as much: a sound test has next to none."""
-    pairs = [(_number(row["p_family"]), _number(row["p_shuffled"])) for row in rows]
-    if any(math.isnan(value) for pair in pairs for value in pair):
-        return Placebo(None, MOST_SHUFFLED_P, passed=False)
-    sure = [shuffled for own, shuffled in pairs if own <= SURE_P]
-    observed = max(sure) if sure else min(shuffled for _, shuffled in pairs)
-    return Placebo(observed, MOST_SHUFFLED_P, passed=not sure or observed <= MOST_SHUFFLED_P)
+    """Ask whether the test rejects more shuffled sets than its level says: one-sided binomial, the worst row."""
+    shares = [_number(row["shuffled_rejection_share"]) for row in rows]
+    if any(math.isnan(share) for share in shares):
+        return Placebo(None, SHUFFLE_LIMIT, passed=False)
+    n_rejected = round(max(shares) * N_SHUFFLES)
+    p = float(binom.sf(n_rejected - 1, N_SHUFFLES, SHUFFLE_LEVEL))
+    return Placebo(p, SHUFFLE_LIMIT, passed=p > SHUFFLE_LIMIT)
 
 
 def _number(value: float | None) -> float:
