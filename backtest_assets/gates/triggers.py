@@ -65,6 +65,7 @@ def _at_onset(evidence: Evidence) -> pl.DataFrame:
     z = pl.col("basis_z_96")
     of_symbol = {
         "flow": pl.when(takers_known >= _MONTH).then("taker_imbalance").otherwise(moved),
+        "flow_measure": pl.when(takers_known >= _MONTH).then(pl.lit("taker_imbalance")).otherwise(pl.lit("log_return")),
         "lag_width": narrowest / usual_day.shift(1),
         "width": pl.col("range_frac") / usual_month,
         "compression_before": pl.col("compression_ratio").shift(1),
@@ -76,6 +77,7 @@ def _at_onset(evidence: Evidence) -> pl.DataFrame:
         "symbol",
         *measured,
         "volume_quote_ratio_2880",
+        "volume_measure",
         age_at_onset_h="funding_age_h",
         onset_at="open_at",
         **{name: values.over("symbol") for name, values in of_symbol.items()},
@@ -168,6 +170,7 @@ def _truths() -> Mapping[EventType, pl.Expr]:
     traded, has_past, z_least = (pl.col(name) for name in ("volume_quote_ratio_2880", "has_past", "z_least"))
     at_funding_hour = (pl.col("onset_at").dt.hour() % 8 == 0) & (pl.col("onset_at").dt.minute() == 0)
     activity = pl.coalesce("volume_quote_ratio_2880", "rv_12")
+    measure, by_volume = pl.col("measure"), pl.col("volume_measure")
     goes_on = pl.when(pl.col("side") < 0).then("goes_higher").otherwise("goes_lower")
     stays_out = pl.when(pl.col("side") < 0).then(z_least).otherwise(-pl.col("z_most")) >= _REVERTED_Z
     turned, turned_before = (
@@ -186,6 +189,7 @@ def _truths() -> Mapping[EventType, pl.Expr]:
         EventType.LIQUIDITY_ABSENCE_WINDOW: _near(activity * severity, threshold)
         & (severity > 1)
         & at_funding_hour
+        & (measure == by_volume.fill_null("volatility"))
         & (lag == BAR),
         EventType.VOL_AFTERSHOCK_WINDOW: has_past
         & (pl.col("rv_ratio_288") <= _QUIET_RATIO)
@@ -194,12 +198,14 @@ def _truths() -> Mapping[EventType, pl.Expr]:
         EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW: _flows(pl.col("flow"))
         & (severity > 1)
         & ~goes_on
+        & (measure == pl.col("flow_measure"))
         & (lag == _CONFIRMED),
         EventType.CROSS_VENUE_DESYNC: _flows(pl.col("basis_z_96")) & (severity > 1) & stays_out & (lag == _CONFIRMED),
         EventType.LIQUIDITY_VACUUM: has_past
         & (severity >= 1)
         & (traded < _THIN)
         & (pl.col("width") > _WIDE_VACUUM)
+        & (measure == by_volume)
         & (lag == 2 * BAR),
         EventType.FUNDING_EXTREME_REVERSAL_WINDOW: _near(pl.col("size"), _LEVEL)
         & (severity > 1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.events.view import MarketView
@@ -28,6 +28,7 @@ class Desync(Definition):
     event_type: ClassVar[EventType] = EventType.CROSS_VENUE_DESYNC
     version: ClassVar[str] = "desync_v1: |basis_z_96| crosses up its trailing 90-day quantile and stays out for 32 bars"
     needs: ClassVar[tuple[str, ...]] = ("basis_z_96",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.BASIS,)
 
     rate: float = 0.01
     confirm_bars: int = 32
@@ -80,6 +81,7 @@ def _of_symbol(grid: SymbolGrid, params: Desync) -> Candidates:
         side=-side,
         severity=size[onset] / threshold[onset],
         threshold=threshold[onset],
+        measure=Measure.BASIS,
     )
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.shock import Crossings
 from backtest_assets.research.events.view import MarketView
@@ -36,6 +36,7 @@ class Vacuum(Definition):
         "vacuum_v2: |logret_1| crosses up its trailing 90-day quantile, and within a day bars are wide on low volume"
     )
     needs: ClassVar[tuple[str, ...]] = ("logret_1", "volume_quote_ratio_2880", "range_frac")
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.VOLUME_QUOTE, Measure.BASE_X_CLOSE)
 
     rate: float = 0.05
     low_volume: float = 0.65
@@ -108,4 +109,5 @@ def _of_symbol(thin: BoolArray, grid: SymbolGrid, params: Vacuum) -> Candidates:
         side=np.zeros(first.size, dtype=np.int64),
         severity=move.severity[newest],
         threshold=move.threshold[newest],
+        measure=grid.frame["volume_measure"].gather(first),
     )
