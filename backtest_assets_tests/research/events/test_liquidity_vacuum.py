@@ -104,7 +104,8 @@ def test_vacuums_are_those_a_slow_reader_finds():
     high, low, close = (bursts.column(view.bars, name) for name in ("high", "low", "close"))
     width = (high - low) / close
     width = width / bursts.usual(width, 480, 160)
-    depth = np.where(width > 1.3, bursts.traded(view.bars, 480, 160) / width, np.nan)
+    has_measure = ~np.isnan(bursts.traded(view.bars))
+    depth = np.where((width > 1.3) & has_measure, bursts.traded(view.bars, 480, 160) / width, np.nan)
     thin = depth < deep_enough(depth, OFTEN.rate)
     moves = bursts.crossings(np.abs(bursts.column(view.features, "logret_1")), OFTEN.rate)
     events = []
