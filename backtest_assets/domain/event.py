@@ -40,6 +40,19 @@ _SIDED = frozenset(
 )
 
 
+class Measure(StrEnum):
+    """What the data show of a market that an event can be decided by; a family declares which, best first."""
+
+    VOLUME_QUOTE = "volume_quote"
+    BASE_X_CLOSE = "base_x_close"
+    TAKER_IMBALANCE = "taker_imbalance"
+    LOG_RETURN = "log_return"
+    RANGE = "range"
+    VOLATILITY = "volatility"
+    BASIS = "basis"
+    FUNDING_RATE = "funding_rate"
+
+
 class SideRule(StrEnum):
     """How a hypothesis turns an event into a position.
 

@@ -13,9 +13,11 @@ from backtest_assets.gates.detected import changed_families
 from backtest_assets.gates.foresight import N_CUTS, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.spacing import too_soon
+from backtest_assets.gates.standing import untrue_standings
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.definition import (
     IS_ACCEPTED,
+    LEAST_KNOWN,
     LEAST_QUALITY,
     THRESHOLD_BARS,
     THRESHOLD_LEAST,
@@ -72,6 +74,12 @@ def _strange(evidence: Evidence) -> pl.DataFrame:
     )
     good = (pl.col("quality") >= LEAST_QUALITY) | ~IS_ACCEPTED
     return broken(evidence.frame, finite & words & good)
+
+
+def _undeclared(evidence: Evidence) -> pl.DataFrame:
+    declared = [(f.value, word.value) for f in EventType for word in FAMILIES[f].definition.measures]
+    pairs = pl.DataFrame(declared, schema=("event_type", "measure"), orient="row")
+    return evidence.frame.select(*_KEY, "measure").join(pairs, on=["event_type", "measure"], how="anti")
 
 
 def _miscounted(evidence: Evidence) -> pl.DataFrame:
@@ -146,8 +154,14 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
         fix="look at the features at the onset",
     ),
     rows_gate(
+        "measure_declared",
+        "Every candidate was decided by a measure that its family declares.",
+        _undeclared,
+        fix="a family records another measure than it declares: mend it and rebuild event_candidates",
+    ),
+    rows_gate(
         "triggers_true",
-        "Every candidate's trigger, read again from features, bars and funding, is beyond its threshold.",
+        "Every candidate's trigger, read again from features, bars and funding by its own measure, is beyond its threshold.",
         untrue_triggers,
         fix="inputs changed after detection: rebuild event_candidates",
     ),
@@ -237,9 +251,16 @@ GATES_EVENT_FAMILIES: Final[tuple[Gate, ...]] = (
         _fates_lost,
         fix="event_candidates changed since: rebuild event_families",
     ),
+    rows_gate(
+        "known_recounted",
+        "Bars that know what a family needs, counted again by DuckDB, give the stored share, measure and status; RUN is "
+        f"from a share of {LEAST_KNOWN:g} on.",
+        untrue_standings,
+        fix="features changed since: rebuild event_families",
+    ),
     limit_gate(
         "every_family_run",
-        "The data support every family.",
+        f"The data support every family: what it needs is known on at least {LEAST_KNOWN:.0%} of the window's bars.",
         _not_run,
         limit=0,
         unit="families",

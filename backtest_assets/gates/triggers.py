@@ -17,7 +17,7 @@ from backtest_assets.gates.gate import Evidence
 _KEY: Final = ("variant", "event_id")
 _CLOSE: Final = 1e-9  # relative: sums in another order differ by some 1e-13
 _DUST: Final = 1e-14  # logarithms of prices a tick apart cancel
-_DAY, _MONTH, _QUARTER = 96, 2_880, 8_640
+_DAY, _FIVE_DAYS, _MONTH, _QUARTER = 96, 480, 2_880, 8_640
 _CONFIRM: Final = 32
 _LAG: Final = 8
 _CONFIRMED, _LAGGED = (_CONFIRM + 1) * BAR, (_LAG + 1) * BAR
@@ -25,7 +25,8 @@ _HIGH_FOR: Final = (
     2 * _CONFIRM * BAR
 )  # from the first to the last of a day's settlements of eight hours, or of shorter ones
 _BAR_H: Final = BAR / timedelta(hours=1)
-_QUIET_RATIO, _WIDE_LAG, _WIDE_VACUUM, _THIN, _REVERTED_Z, _REVERSAL_SD = 1.25, 1.25, 1.3, 0.65, 0.5, 4.0
+_BACK: Final = 3
+_QUIET_RATIO, _WIDE_LAG, _WIDE_VACUUM, _REVERTED_Z, _REVERSAL_SD = 1.25, 1.25, 1.3, 0.5, 4.0
 _LEVEL: Final = pl.col("severity") * pl.col("threshold")
 _AGAINST: Final = -pl.col("side")
 
@@ -60,26 +61,35 @@ def _at_onset(evidence: Evidence) -> pl.DataFrame:
         goes_lower=(pl.col("low").rolling_min(_CONFIRM).shift(-_CONFIRM) < pl.col("low")).over("symbol"),
     )
     usual_day = pl.col("range_frac").rolling_median(_DAY, min_samples=_DAY * 2 // 3)
-    usual_month = pl.col("range_frac").rolling_median(_MONTH, min_samples=_MONTH // 3)
+    usual_range = pl.col("range_frac").rolling_median(_FIVE_DAYS, min_samples=_FIVE_DAYS // 3)
     narrowest = pl.col("range_frac").rolling_min(_LAG + 1).shift(-_LAG)
     z = pl.col("basis_z_96")
     of_symbol = {
         "flow": pl.when(takers_known >= _MONTH).then("taker_imbalance").otherwise(moved),
+        "flow_measure": pl.when(takers_known >= _MONTH).then(pl.lit("taker_imbalance")).otherwise(pl.lit("log_return")),
         "lag_width": narrowest / usual_day.shift(1),
-        "width": pl.col("range_frac") / usual_month,
+        "width": pl.col("range_frac") / usual_range,
+        "width_next": (pl.col("range_frac") / usual_range).shift(-1),
         "compression_before": pl.col("compression_ratio").shift(1),
-        "z_least": z.rolling_min(_CONFIRM + 1).shift(-_CONFIRM),
-        "z_most": z.rolling_max(_CONFIRM + 1).shift(-_CONFIRM),
+        "z_least": _nearest_of_runs(z),
+        "z_most": -_nearest_of_runs(-z),
+        "z_known": z.shift(-_CONFIRM),
     }
     measured = ("rv_ratio_288", "rv_12", "rv_96", "logret_1", "high_prev_96", "low_prev_96", "basis_z_96")
     return features.select(
         "symbol",
         *measured,
         "volume_quote_ratio_2880",
+        "volume_measure",
         age_at_onset_h="funding_age_h",
         onset_at="open_at",
         **{name: values.over("symbol") for name, values in of_symbol.items()},
     ).join(after, on=["symbol", "onset_at"])
+
+
+def _nearest_of_runs(z: pl.Expr) -> pl.Expr:
+    """Return the lowest level that z did not exceed for some bars in a row, of those after the onset; null if any lacks."""
+    return z.rolling_max(_BACK).rolling_min(_CONFIRM - _BACK + 1).shift(-_CONFIRM)
 
 
 def _at_settlement(evidence: Evidence) -> pl.DataFrame:
@@ -165,11 +175,13 @@ _OF_THE_DAY_BEFORE: Final = (EventType.LIQUIDITY_VACUUM, EventType.FUNDING_NORMA
 
 def _truths() -> Mapping[EventType, pl.Expr]:
     severity, threshold, rate, lag = (pl.col(name) for name in ("severity", "threshold", "rate_8h", "lag"))
-    traded, has_past, z_least = (pl.col(name) for name in ("volume_quote_ratio_2880", "has_past", "z_least"))
+    has_past, z_least = pl.col("has_past"), pl.col("z_least")
     at_funding_hour = (pl.col("onset_at").dt.hour() % 8 == 0) & (pl.col("onset_at").dt.minute() == 0)
     activity = pl.coalesce("volume_quote_ratio_2880", "rv_12")
+    measure, by_volume = pl.col("measure"), pl.col("volume_measure")
     goes_on = pl.when(pl.col("side") < 0).then("goes_higher").otherwise("goes_lower")
     stays_out = pl.when(pl.col("side") < 0).then(z_least).otherwise(-pl.col("z_most")) >= _REVERTED_Z
+    is_out = pl.col("z_known") * _AGAINST >= _REVERTED_Z
     turned, turned_before = (
         (pl.col(name) / pl.col("close_then")).log() * pl.col("side") / pl.col("rv_then")
         for name in ("close", "close_before")
@@ -186,6 +198,7 @@ def _truths() -> Mapping[EventType, pl.Expr]:
         EventType.LIQUIDITY_ABSENCE_WINDOW: _near(activity * severity, threshold)
         & (severity > 1)
         & at_funding_hour
+        & (measure == by_volume.fill_null("volatility"))
         & (lag == BAR),
         EventType.VOL_AFTERSHOCK_WINDOW: has_past
         & (pl.col("rv_ratio_288") <= _QUIET_RATIO)
@@ -194,12 +207,17 @@ def _truths() -> Mapping[EventType, pl.Expr]:
         EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW: _flows(pl.col("flow"))
         & (severity > 1)
         & ~goes_on
+        & (measure == pl.col("flow_measure"))
         & (lag == _CONFIRMED),
-        EventType.CROSS_VENUE_DESYNC: _flows(pl.col("basis_z_96")) & (severity > 1) & stays_out & (lag == _CONFIRMED),
+        EventType.CROSS_VENUE_DESYNC: _flows(pl.col("basis_z_96"))
+        & (severity > 1)
+        & stays_out
+        & is_out
+        & (lag == _CONFIRMED),
         EventType.LIQUIDITY_VACUUM: has_past
         & (severity >= 1)
-        & (traded < _THIN)
-        & (pl.col("width") > _WIDE_VACUUM)
+        & (pl.min_horizontal("width", "width_next") > _WIDE_VACUUM)
+        & (measure == by_volume)
         & (lag == 2 * BAR),
         EventType.FUNDING_EXTREME_REVERSAL_WINDOW: _near(pl.col("size"), _LEVEL)
         & (severity > 1)

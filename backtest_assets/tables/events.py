@@ -41,6 +41,13 @@ _EVENT: Final = (
         "How far beyond the trigger: value over threshold; for a breakout, log distance beyond the range over rv_96.",
     ),
     Column("threshold", pl.Float64(), "trigger's unit", "Trailing threshold in force at the onset."),
+    Column(
+        "measure",
+        pl.String(),
+        "text",
+        "What it was decided by, one of its family's: volume_quote, base_x_close (where bars lack the former), "
+        "taker_imbalance, log_return, range, volatility, basis, funding_rate.",
+    ),
     Column("definition_version", pl.String(), "text", "Version of the family's definition."),
     Column("parameter_digest", pl.String(), "sha256", "Digest of the parameters used."),
     Column("quality", pl.Float64(), "fraction", "Share of real bars in the 30 days before it is known."),
@@ -109,8 +116,29 @@ EVENT_FAMILIES = Table(
     (
         Column("event_type", pl.String(), "text", "Event family."),
         Column("symbol", pl.String(), "text", "Instrument."),
-        Column("status", pl.String(), "text", "RUN, or NOT_RUN where the data lack what the family needs."),
+        Column("status", pl.String(), "text", "RUN, or NOT_RUN where too few bars have what the family needs."),
         Column("reason", pl.String(), "text", "Why it is NOT_RUN; empty otherwise."),
+        Column(
+            "known_frac",
+            pl.Float64(),
+            "fraction of bars",
+            "Share of the symbol's bars in the run's window, gaps included, on which all that the family needs is known.",
+            sample=(0.8, 0.9),
+        ),
+        Column(
+            "measure",
+            pl.String(),
+            "text",
+            "What most of these bars can be decided by, one of the family's measures; null where none is known.",
+            nullable=True,
+        ),
+        Column(
+            "measure_frac",
+            pl.Float64(),
+            "fraction of bars",
+            "Share of the bars in the window that this measure decides; the family's other measures have the rest.",
+            sample=(0.1, 0.7),
+        ),
         Column("n_candidates", pl.Int64(), "1", "Candidates of the declared definition.", sample=(10, 20)),
         Column("n_accepted", pl.Int64(), "1", "Of them accepted.", sample=(1, 2)),
         Column("n_cooldown", pl.Int64(), "1", "Dropped: too soon after the one before.", sample=(1, 2)),
@@ -130,7 +158,9 @@ EVENT_FAMILIES = Table(
     "What became of every family and symbol: run or not, and where its candidates went.",
     (
         Rule("reason_if_not_run", (pl.col("status") == "RUN") == (pl.col("reason") == "")),
-        Rule("only_run_has_events", (pl.col("status") != "NOT_RUN") | (pl.col("n_accepted") == 0)),
+        Rule("known_is_share", pl.col("known_frac").is_between(0, 1)),
+        Rule("measure_is_part", pl.col("measure_frac").is_between(0, pl.col("known_frac"))),
+        Rule("measure_if_known", pl.col("measure").is_null() == (pl.col("known_frac") == 0)),
     ),
 )
 TABLES = (EVENT_CANDIDATES, EVENT_FAMILIES, EVENT_REGISTRY, EVENT_CONTROLS)

@@ -15,6 +15,7 @@ from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.driver import MarketOrder, _execute, drive_market, run_rows
 from backtest_assets.defs.publish import MAX_SHOWN, _tables
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
+from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
@@ -139,8 +140,13 @@ def test_the_counts_of_the_tables_agree_and_are_not_of_nothing(made: tuple[World
     counts = by_table["event_candidates"]["liquidity_vacuum"]
     assert min(counts["n_accepted"], counts["n_cooldown"], counts["n_outside_window"]) > 0
     assert counts["lowest_threshold"] > 0
+    told = dict(word.split(" ") for word in counts["measures"].split(", "))
+    assert ["volume_quote", "base_x_close"] == list(told)
+    assert counts["n_candidates"] == sum(map(int, told.values()))
+    assert int(told["base_x_close"]) > 0  # the market lacks some traded values
     # spot is um here, so the basis stands still
-    reason = "basis_z_96 unknown throughout the window"
+    start, end = made[1].window
+    reason = f"basis_z_96 known on 0.0% of the window's {(end - start) // BAR:,} bars, 50% are needed"
     assert [(EventType.CROSS_VENUE_DESYNC.value, symbol, reason) for symbol in SYMBOLS] == [
         (row["event_type"], row["symbol"], row["reason"]) for row in own if row["status"] == "NOT_RUN"
     ]

@@ -74,6 +74,9 @@ def test_no_controls_are_legal_only_where_there_is_no_event():
         ({"severity": pl.lit(float("nan"))}, "values_sane"),
         ({"status": pl.lit("fine")}, "values_sane"),
         ({"quality": pl.lit(0.1)}, "values_sane"),
+        ({"measure": pl.lit("volume")}, "measure_declared"),
+        ({"measure": pl.lit("range")}, "measure_declared"),
+        ({"measure": pl.lit(None, pl.String)}, "measure_declared"),
         ({"severity": pl.col("severity") * 1.01}, "triggers_true"),
         ({"side": -pl.col("side")}, "triggers_true"),
         ({"onset_at": pl.col("onset_at") - BAR}, "shocks_recounted"),
@@ -153,6 +156,22 @@ def test_no_tampered_candidate_of_any_family_passes_for_true(family, lie):
     n_false = 0 if lie == "side" and not family.is_sided else tampered.height
     told = untrue_triggers(replace(own, frame=tampered)).height
     assert n_false == told
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        (EventType.LIQUIDITY_ABSENCE_WINDOW, "base_x_close"),
+        (EventType.LIQUIDITY_ABSENCE_WINDOW, "volatility"),
+        (EventType.LIQUIDITY_VACUUM, "base_x_close"),
+        (EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW, "log_return"),
+    ],
+)
+def test_a_declared_measure_that_is_not_the_one_the_bar_has_is_untrue(family, said):
+    own = of_family(family).frame
+    n_of_others = own.filter(pl.col("measure") != said).height
+    lied = own.with_columns(measure=pl.lit(said))
+    assert 0 < n_of_others == untrue_triggers(replace(EVENTS, frame=lied)).height
 
 
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
@@ -299,6 +318,12 @@ def test_no_gate_of_the_funnel_is_green_when_nothing_can_be_measured(gate, case)
         ({"n_accepted": pl.col("n_cooldown"), "n_cooldown": pl.col("n_accepted")}, "fates_add_up"),
         ({"n_accepted": pl.lit(None, pl.Int64)}, "fates_add_up"),
         ({"status": pl.lit("NOT_RUN")}, "every_family_run"),
+        ({"status": pl.lit("NOT_RUN")}, "known_recounted"),
+        ({"known_frac": pl.col("known_frac") * 0.999}, "known_recounted"),
+        ({"known_frac": pl.lit(None, pl.Float64)}, "known_recounted"),
+        ({"measure": pl.lit("range")}, "known_recounted"),
+        ({"measure": pl.lit(None, pl.String)}, "known_recounted"),
+        ({"measure_frac": pl.col("measure_frac") - 0.001}, "known_recounted"),
         ({"status": pl.lit("fine")}, "every_family_run"),
     ],
 )
@@ -315,8 +340,8 @@ def test_a_family_that_is_not_run_is_a_remark_with_its_reason():
     without_basis = market().features.with_columns(basis_z_96=pl.lit(None, pl.Float64))
     rest = EVENTS.frame.filter(pl.col("event_type") != EventType.CROSS_VENUE_DESYNC.value)
     told = summarise_families(rest, without_basis, run=market().run)
-    evidence = with_inputs(replace(FUNNEL, frame=told), event_candidates=rest)
+    evidence = with_inputs(replace(FUNNEL, frame=told), event_candidates=rest, features=without_basis)
     assert {"every_family_run"} == red(GATES_EVENT_FAMILIES, evidence)
     remark = answer(GATES_EVENT_FAMILIES[-1], evidence)
     assert (2, False) == (remark.verdict.observed, remark.blocks)
-    assert "cross_venue_desync on SYNBUSDT: basis_z_96 unknown throughout the window" in remark.verdict.detail
+    assert "cross_venue_desync on SYNBUSDT: basis_z_96 known on 0.0%" in remark.verdict.detail

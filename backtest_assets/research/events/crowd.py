@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR_US
+from backtest_assets.domain.event import Measure
 from backtest_assets.research.events.definition import Candidates
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.features.grid import SymbolGrid
@@ -147,4 +148,5 @@ class Crowd:
             side=-np.sign(self.rate[payer]).astype(np.int64),
             severity=values[payer] / thresholds[known],
             threshold=thresholds[known],
+            measure=Measure.FUNDING_RATE,
         )

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Self
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.domain.event import EventType, Measure, Variant
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray, IntArray
 from backtest_assets.stats.scan import NEVER, accept_spaced
@@ -23,6 +23,8 @@ THRESHOLD_LEAST: Final = 2_880
 """Values that a trailing threshold needs: a third of its bars, 30 days."""
 LEAST_QUALITY: Final = 0.8
 """Least share of real bars in the 30 days before an event: five lost days bias range and volatility too far."""
+LEAST_KNOWN: Final = 0.5
+"""Least share of a run's bars that must know what a family needs: below it most of the run was never asked."""
 
 _RATE_FACTOR: Final = {Variant.CENTRE: 1.0, Variant.RATE_MINUS: 0.9, Variant.RATE_PLUS: 1.1}
 _ID_LENGTH: Final = 16
@@ -89,6 +91,8 @@ class Definition(ABC):
     version: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     """Columns of `features` without which the family cannot run; null throughout means that the data lack them."""
+    measures: ClassVar[tuple[Measure, ...]] = ()
+    """What may decide an event, best first: the next one stands in where the data lack the one before."""
 
     rate: float
 
@@ -133,6 +137,7 @@ class Candidates:
         side: +1, -1 or 0.
         severity: how far beyond the trigger.
         threshold: trailing threshold in force.
+        measure: what decided them: one word for all, or (n_candidates,) words.
     """
 
     onset_us: IntArray
@@ -141,6 +146,7 @@ class Candidates:
     side: IntArray
     severity: FloatArray
     threshold: FloatArray
+    measure: Measure | pl.Series
 
     def frame(self, grid: SymbolGrid, spacing: Spacing) -> pl.DataFrame:
         """Return the candidates with quality and status; those of low quality block nobody.
@@ -169,10 +175,16 @@ class Candidates:
                 "side": pl.Series(self.side).cast(pl.Int8),
                 "severity": self.severity,
                 "threshold": self.threshold,
+                "measure": self._measures(),
                 "quality": quality,
                 "status": pl.Series(status.tolist(), dtype=pl.String),
             }
         )
+
+    def _measures(self) -> pl.Series:
+        if isinstance(self.measure, Measure):
+            return pl.repeat(self.measure.value, self.known_row.size, dtype=pl.String, eager=True)
+        return self.measure.cast(pl.String)
 
 
 def _instants(microseconds: IntArray) -> pl.Series:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backtest_assets.domain.event import Measure
 from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.features.grid import SymbolGrid
 from backtest_assets.stats.arrays import FloatArray, IntArray
@@ -90,4 +91,5 @@ class Shock(Definition):
             side=np.zeros(row.size, dtype=np.int64),
             severity=onset.severity[real],
             threshold=onset.threshold[real],
+            measure=Measure.VOLATILITY,
         )

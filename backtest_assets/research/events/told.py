@@ -23,7 +23,8 @@ def fates_by_family(candidates: pl.DataFrame, *, run: ResearchRun) -> pl.DataFra
     Returns:
         One row per family of the run: `exceedance_rate` declared, `n_candidates` of the declared definition and of them
         `n_accepted` and one column per reason of a drop, `n_accepted_rate_minus` and `n_accepted_rate_plus`, and the
-        lowest and highest over the symbols of the last `threshold` (null without candidates).
+        lowest and highest over the symbols of the last `threshold` (null without candidates), and `measures`: the family's
+        declared ones, each with its number of candidates.
 
     Knows:
         the whole run.
@@ -34,7 +35,8 @@ def fates_by_family(candidates: pl.DataFrame, *, run: ResearchRun) -> pl.DataFra
         n_accepted=IS_ACCEPTED.sum(),
         **{f"n_{status.value}": (pl.col("status") == status.value).sum() for status in _DROPS},
     )
-    return _per_family(run, fates, _accepted_by_rate(candidates.filter(IS_ACCEPTED)), _thresholds(centre))
+    rates = _accepted_by_rate(candidates.filter(IS_ACCEPTED))
+    return _per_family(run, fates, rates, _thresholds(centre), _measures(centre, run))
 
 
 def events_by_family(events: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
@@ -47,7 +49,8 @@ def events_by_family(events: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     Returns:
         One row per family of the run: `n_events` of the declared definition, of them `n_up`, `n_down` and `n_open` (not
         over yet), `n_symbols`, `first_known_at`, `last_known_at`, `median_severity`, lowest and highest last `threshold`,
-        the events of the other exceedance rates, and the declared spacing: `is_over_after`, `rest_bars`.
+        the events of the other exceedance rates, the declared spacing: `is_over_after`, `rest_bars`, and `measures` with
+        the number of events that each decided.
 
     Knows:
         the whole run.
@@ -69,7 +72,7 @@ def events_by_family(events: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
         schema={"event_type": pl.String, "is_over_after": pl.String, "rest_bars": pl.Int64},
         orient="row",
     )
-    return _per_family(run, counts, _thresholds(centre), _accepted_by_rate(events), declared)
+    return _per_family(run, counts, _thresholds(centre), _accepted_by_rate(events), declared, _measures(centre, run))
 
 
 def controls_by_family(controls: pl.DataFrame, events: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
@@ -104,6 +107,15 @@ def _accepted_by_rate(events: pl.DataFrame) -> pl.DataFrame:
     return events.group_by("event_type").agg(
         **{f"n_accepted_{rate}": (pl.col("variant") == rate).sum() for rate in rates}
     )
+
+
+def _measures(centre: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
+    counted = {(family, word): n for family, word, n in centre.group_by("event_type", "measure").len().iter_rows()}
+    told = [
+        (family.value, ", ".join(f"{word.value} {counted.get((family.value, word.value), 0)}" for word in declared))
+        for family, declared in ((family, FAMILIES[family].definition.measures) for family in run.event_types)
+    ]
+    return pl.DataFrame(told, schema={"event_type": pl.String, "measures": pl.String}, orient="row")
 
 
 def _thresholds(centre: pl.DataFrame) -> pl.DataFrame:

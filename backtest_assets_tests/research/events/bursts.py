@@ -183,10 +183,10 @@ def usual(values: np.ndarray, window: int, least: int) -> np.ndarray:
     return result
 
 
-def traded(bars: pl.DataFrame) -> np.ndarray:
-    """Traded value over its 30-day median, in quote where the source gives it throughout, else base times close."""
+def traded(bars: pl.DataFrame, window: int = 2880, least: int = 960) -> np.ndarray:
+    """Traded value over its median, in quote where the source gives it throughout 30 days, else base times close."""
     quote, base = column(bars, "volume_quote"), column(bars, "volume_base") * column(bars, "close")
-    by_quote, by_base = quote / usual(quote, 2880, 960), base / usual(base, 2880, 960)
+    by_quote, by_base = quote / usual(quote, window, least), base / usual(base, window, least)
     lacks = np.isnan(quote) & ~np.isnan(base)
     has_quote = [not lacks[max(t - 2879, 0) : t + 1].any() for t in range(lacks.size)]
     return np.where(has_quote, by_quote, by_base)

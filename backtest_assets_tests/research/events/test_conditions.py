@@ -18,7 +18,7 @@ def events_at(hours, **columns: object):
     at = [T0 + h * HOUR for h in hours]
     given = {
         "variant": "centre", "event_type": "vol_shock_relaxation", "symbol": "BTCUSDT", "side": 0, "severity": 1.0,
-        "threshold": 1.0, "definition_version": "v1", "parameter_digest": "p", "quality": 1.0,
+        "threshold": 1.0, "measure": "volatility", "definition_version": "v1", "parameter_digest": "p", "quality": 1.0,
     }  # fmt: skip
     frame = pl.DataFrame({"event_id": [str(i) for i in range(len(at))], "known_at": at}).with_columns(
         pl.col("known_at").cast(pl.Datetime("us", "UTC")), exit_at=pl.lit(None, pl.Datetime("us", "UTC"))

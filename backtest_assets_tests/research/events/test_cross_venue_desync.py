@@ -51,7 +51,7 @@ def numbers(found: pl.DataFrame) -> list[tuple[int, int, int]]:
 def test_a_rich_um_that_stays_rich_is_known_32_bars_later_points_down_and_ends_when_it_reverts():
     found = of_z(calm_z((ONSET, ONSET + 50, 3.0), (ONSET + 50, N, 0.2)))
     assert [(ONSET, ONSET + 32, -1)] == numbers(found)
-    assert [50 * BAR] == (found["exit_at"] - found["onset_at"] - BAR).to_list()
+    assert [52 * BAR] == (found["exit_at"] - found["onset_at"] - BAR).to_list()
     assert (3.0, 1.0) == found.select("severity", "threshold").row(0)
 
 
@@ -62,17 +62,32 @@ def test_a_cheap_um_points_up_and_has_not_ended_while_it_stays():
 
 
 @pytest.mark.parametrize("back", [0.4, 0.0, -3.0])
-@pytest.mark.parametrize("bars_later", [1, 32])
-def test_a_basis_that_reverts_or_swings_over_within_32_bars_is_no_event(back, bars_later):
+@pytest.mark.parametrize(("bars_later", "n_bars"), [(1, 3), (30, 3), (10, 5), (32, 1)])
+def test_a_basis_that_reverts_or_swings_over_within_32_bars_or_is_back_on_the_last_is_no_event(
+    back, bars_later, n_bars
+):
     at = ONSET + bars_later
-    found = of_z(calm_z((ONSET, N, 3.0), (at, at + 1, back)))
+    found = of_z(calm_z((ONSET, N, 3.0), (at, at + n_bars, back)))
     assert ONSET not in [onset for onset, _, _ in numbers(found)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("bars_later", "n_bars"), [(1, 2), (30, 2), (31, 1)])
+def test_a_bar_or_two_that_are_back_are_noise(sign, bars_later, n_bars):
+    at = ONSET + bars_later
+    found = of_z(sign * calm_z((ONSET, N, 3.0), (at, at + n_bars, 0.4)))
+    assert (ONSET, ONSET + 32, -sign) in numbers(found)
+
+
+def test_a_run_that_began_before_the_event_was_known_ends_it_a_bar_later():
+    found = of_z(calm_z((ONSET, ONSET + 33, 3.0), (ONSET + 31, ONSET + 32, 0.4), (ONSET + 33, N, 0.4)))
+    assert [35 * BAR] == (found["exit_at"] - found["onset_at"] - BAR).to_list()
 
 
 def test_a_gap_inside_the_confirmation_confirms_nothing_and_one_after_it_ends_nothing():
     assert [] == numbers(of_z(calm_z((ONSET, N, 3.0), (ONSET + 20, ONSET + 21, np.nan))))
     found = of_z(calm_z((ONSET, N, 3.0), (ONSET + 40, ONSET + 60, np.nan), (ONSET + 70, N, 0.0)))
-    assert [70 * BAR] == (found["exit_at"] - found["onset_at"] - BAR).to_list()
+    assert [72 * BAR] == (found["exit_at"] - found["onset_at"] - BAR).to_list()
 
 
 def test_a_state_whose_beginning_was_not_seen_does_not_fire():
@@ -107,9 +122,12 @@ def test_the_slow_reader_finds_the_same_on_a_driftless_market():
         for t in range(1, z.size - 32):
             if abs(z[t]) > threshold[t] and abs(z[t - 1]) <= threshold[t - 1]:
                 side = np.sign(z[t])
-                if (side * z[t + 1 : t + 33] >= 0.5).all():
-                    rows.append((t, next((u for u in range(t + 33, z.size) if side * z[u] < 0.5), None)))
-        statuses = fates([(t + 32, end or 10**9, features["coverage_2880"][t + 32]) for t, end in rows])
+                back = side * z < 0.5
+                end = next((u for u in range(t + 3, z.size) if back[u - 2 : u + 1].all()), None)
+                is_known = not np.isnan(z[t + 1 : t + 33]).any()
+                if is_known and side * z[t + 32] >= 0.5 and (end is None or end > t + 32):
+                    rows.append((t, end))
+        statuses = fates([(t + 32, (end or 10**9) + 96, features["coverage_2880"][t + 32]) for t, end in rows])
         expected = [
             (known[t] - BAR, known[t + 32], None if end is None else known[end], -int(np.sign(z[t])), status)
             for (t, end), status in zip(rows, statuses, strict=True)

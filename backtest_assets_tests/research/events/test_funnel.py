@@ -1,3 +1,4 @@
+from collections import Counter
 from datetime import timedelta
 
 import polars as pl
@@ -13,7 +14,11 @@ from backtest_assets_tests.properties.random_market import SYMBOLS, random_marke
 MARKET = random_market(7)
 FUNNEL = summarise_families(MARKET.candidates, MARKET.features, run=MARKET.run)
 FATES = ("accepted", "cooldown", "low_quality", "outside_window", "not_in_universe")
-BASIS, FUNDING = ("basis_z_96",), ("funding_rate_8h",)
+BASIS = ("basis_z_96",)
+DESYNC = EventType.CROSS_VENUE_DESYNC.value
+_OF_ONE = MARKET.features.filter(symbol="SYNAUSDT")["known_at"]
+N_BEFORE = int((_OF_ONE < MARKET.run.window[0]).sum())
+N_BARS = int(_OF_ONE.is_between(*MARKET.run.window, closed="left").sum())
 
 
 def without(names: tuple[str, ...], symbol: str, where: pl.Expr) -> pl.DataFrame:
@@ -26,7 +31,8 @@ def standing(features: pl.DataFrame) -> dict[tuple[str, str], str]:
     candidates = detect_events(MarketView(MARKET.bars, features, MARKET.funding), run=MARKET.run)
     told = summarise_families(candidates, features, run=MARKET.run)
     out = told.filter(pl.col("status") == "NOT_RUN")
-    assert 0 == out["n_accepted"].sum()
+    assert (out["known_frac"] < 0.5).all()
+    assert (told.filter(pl.col("status") == "RUN")["known_frac"] >= 0.5).all()
     return {(family, symbol): reason for family, symbol, reason in out.select("event_type", "symbol", "reason").rows()}
 
 
@@ -51,14 +57,89 @@ def test_candidates_are_counted_by_their_fate():
 
 def test_a_symbol_without_spot_has_no_desync_and_says_why():
     absent = without(BASIS, "SYNBUSDT", pl.lit(value=True))
-    assert {("cross_venue_desync", "SYNBUSDT"): "basis_z_96 unknown throughout the window"} == standing(absent)
+    reason = f"basis_z_96 known on 0.0% of the window's {N_BARS:,} bars, 50% are needed"
+    assert {("cross_venue_desync", "SYNBUSDT"): reason} == standing(absent)
 
 
-@pytest.mark.parametrize(("days", "n_not_run"), [(0, 1), (1, 0)])
-def test_what_is_known_before_the_window_only_does_not_count(days, n_not_run):
-    start = MARKET.run.window[0] + timedelta(days=days)
-    ends = without(BASIS, "SYNAUSDT", pl.col("known_at") >= start)
-    assert n_not_run == len(standing(ends))
+def test_what_is_known_before_the_window_only_does_not_count():
+    ends = without(BASIS, "SYNAUSDT", pl.col("known_at") >= MARKET.run.window[0])
+    assert [("cross_venue_desync", "SYNAUSDT")] == list(standing(ends))
+
+
+@pytest.mark.parametrize(("n_known", "n_not_run"), [(1, 1), (N_BARS // 2 - 1, 1), (N_BARS // 2, 0)])
+def test_a_family_runs_from_half_of_the_windows_bars_on_and_one_known_bar_is_not_enough(n_known, n_not_run):
+    number = pl.int_range(pl.len()).over("symbol") - N_BEFORE
+    whole = MARKET.features.with_columns(pl.col("basis_z_96").fill_null(0.1))
+    only = pl.when((pl.col("symbol") != "SYNAUSDT") | number.is_between(0, n_known - 1)).then("basis_z_96")
+    told = summarise_families(MARKET.candidates, whole.with_columns(only.alias("basis_z_96")), run=MARKET.run)
+    row = told.row(by_predicate=(pl.col("event_type") == DESYNC) & (pl.col("symbol") == "SYNAUSDT"), named=True)
+    assert n_known / N_BARS == row["known_frac"] == row["measure_frac"]
+    assert n_not_run == (row["status"] == "NOT_RUN")
+    assert row["reason"] == (
+        f"basis_z_96 known on {n_known / N_BARS:.1%} of the window's {N_BARS:,} bars, 50% are needed"
+        if n_not_run
+        else ""
+    )
+
+
+def test_candidates_of_a_family_that_is_not_run_are_counted_all_the_same():
+    half = without(BASIS, "SYNAUSDT", pl.col("known_at") >= MARKET.run.window[0] + timedelta(days=40))
+    candidates = detect_events(MarketView(MARKET.bars, half, MARKET.funding), run=MARKET.run)
+    told = summarise_families(candidates, half, run=MARKET.run)
+    row = told.row(by_predicate=(pl.col("event_type") == DESYNC) & (pl.col("symbol") == "SYNAUSDT"), named=True)
+    assert "NOT_RUN" == row["status"]
+    own = candidates.filter(event_type=DESYNC, symbol="SYNAUSDT", variant="centre")
+    assert own.height == row["n_candidates"] > 0
+
+
+def slowly_known(row: dict[str, object], family: EventType) -> str | None:
+    """The measure that decides a bar, read by hand."""
+    definition = FAMILIES[family].definition
+    if any(row[name] is None for name in definition.needs):
+        return None
+    column = {
+        "taker_imbalance": "taker_imbalance",
+        "log_return": "logret_1",
+        "range": "range_frac",
+        "volatility": "rv_12",
+    }
+    column |= {"basis": "basis_z_96", "funding_rate": "funding_rate_8h"}
+    for word in definition.measures:
+        if row["volume_measure"] == word.value if word.value not in column else row[column[word.value]] is not None:
+            return word.value
+    return None
+
+
+@pytest.mark.parametrize("family", list(EventType))
+def test_shares_and_measures_are_those_a_slow_reader_counts(family):
+    start, end = MARKET.run.window
+    for symbol in SYMBOLS:
+        rows = MARKET.features.filter(
+            pl.col("symbol") == symbol, pl.col("known_at").is_between(start, end, closed="left")
+        )
+        found = Counter(slowly_known(row, family) for row in rows.iter_rows(named=True))
+        row = FUNNEL.row(by_predicate=(pl.col("event_type") == family.value) & (pl.col("symbol") == symbol), named=True)
+        unknown = found.pop(None, 0)
+        (most, n_most), *_ = found.most_common(1)
+        assert (1 - unknown / rows.height, most, n_most / rows.height) == (
+            pytest.approx(row["known_frac"]), row["measure"], pytest.approx(row["measure_frac"])
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lost", "family", "measure"),
+    [
+        (("volume_quote_ratio_2880", "volume_measure"), "liquidity_absence_window", "volatility"),
+        (("volume_quote_ratio_2880", "volume_measure"), "liquidity_vacuum", None),
+        (("taker_imbalance",), "directional_exhaustion_after_forced_flow", "log_return"),
+    ],
+)
+def test_where_the_best_measure_is_lacking_the_next_one_is_told(lost, family, measure):
+    poorer = without(lost, "SYNAUSDT", pl.lit(value=True))
+    told = summarise_families(MARKET.candidates, poorer, run=MARKET.run)
+    row = told.row(by_predicate=(pl.col("event_type") == family) & (pl.col("symbol") == "SYNAUSDT"), named=True)
+    assert measure == row["measure"]
+    assert ("RUN" if measure else "NOT_RUN") == row["status"]
 
 
 def test_no_events_at_all_are_counted_as_none():

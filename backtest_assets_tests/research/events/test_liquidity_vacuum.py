@@ -1,6 +1,8 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
 
 from backtest_assets.research.events.families import liquidity_vacuum
@@ -9,19 +11,23 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets_tests.research.events import bursts
 
 detect = partial(liquidity_vacuum.detect, params=Vacuum())
+OFTEN = Vacuum(rate=0.35)
 MOVE = 50 * 96
 
 
 def thinned(
     thin: tuple[int, ...], *, moves: tuple[int, ...] = (MOVE,), lost: int | None = None, n_days: int = 60
 ) -> MarketView:
-    """Calm, but for moves of 3 % and bars that are wide on a third of the volume; bar `lost` is a gap."""
+    """Bars of two widths, traded in proportion, but for moves of 3 % and thin bars; bar `lost` is a gap."""
     _, logret = bursts.calm(1, n_days)
     logret[list(moves)] = 0.03
     close = 100 * np.exp(np.cumsum(logret))
     close[[] if lost is None else [lost]] = np.nan
-    is_thin = np.isin(np.arange(close.size), thin)
-    return bursts.made(close, np.where(is_thin, 0.01, 0.0005), np.where(is_thin, 0.3, 1.0))
+    number = np.arange(close.size)
+    is_thin, width = np.isin(number, thin), np.where(number % 9 < 4, 2.0, 1.0)
+    view = bursts.made(close, volume=np.where(is_thin, 0.3, width) / close)
+    given = pl.when(~pl.col("is_gap")).then(pl.Series(1e-3 * np.where(is_thin, 20.0, width))).alias("range_frac")
+    return replace(view, features=view.features.with_columns(given))
 
 
 def test_two_thin_bars_after_a_move_are_known_when_the_second_closes():
@@ -60,7 +66,7 @@ def test_there_is_no_vacuum_with(view):
 def test_a_vacuum_that_lasts_is_one_event_and_over_after_a_day_at_the_latest():
     for n_bars, length in ((4, 4), (96, 96), (120, 96)):
         view = thinned(tuple(range(MOVE + 5, MOVE + 5 + n_bars)))
-        (event,) = detect(view).to_dicts()
+        (event,) = liquidity_vacuum.detect(view, params=Vacuum(rate=0.1)).to_dicts()  # a day of thin bars is not usual
         assert view.bars["known_at"][MOVE + 5 + length] == event["exit_at"]
 
 
@@ -71,12 +77,37 @@ def test_a_vacuum_sets_in_within_a_day_after_the_move(distance, n_events):
     assert n_events == liquidity_vacuum.detect(view, params=rare).height
 
 
+def deep_enough(depth: np.ndarray, rate: float) -> np.ndarray:
+    """What all but a share of the wide bars of the 90 days before had, by sorting each window anew."""
+    level = np.full(depth.size, np.nan)
+    for t in range(depth.size):
+        past = depth[max(t - 8640, 0) : t]
+        past = past[~np.isnan(past)]
+        level[t] = np.quantile(past, rate) if past.size >= 480 else np.nan
+    return level
+
+
+def test_bars_on_as_little_volume_for_their_width_as_other_wide_bars_are_not_thin():
+    view = thinned((MOVE + 5, MOVE + 6))
+    usual = view.bars.with_columns(volume_base=pl.col("volume_base") * pl.when(pl.col("volume_base") * pl.col("close") < 0.5).then(200 / 3).otherwise(1.0))  # fmt: skip
+    assert 0 == detect(replace(view, bars=usual)).height
+
+
+def test_a_quiet_bar_that_is_not_wide_is_not_thin():
+    view = thinned((MOVE + 5, MOVE + 6))
+    narrow = view.features.with_columns(pl.col("range_frac").clip(upper_bound=0.00129))
+    assert 0 == detect(replace(view, features=narrow)).height
+
+
 def test_vacuums_are_those_a_slow_reader_finds():
     view = bursts.random_view(28, 80, ("SYNAUSDT",))
     high, low, close = (bursts.column(view.bars, name) for name in ("high", "low", "close"))
     width = (high - low) / close
-    thin = (bursts.traded(view.bars) < 0.65) & (width > 1.3 * bursts.usual(width, 2880, 960))
-    moves = bursts.crossings(np.abs(bursts.column(view.features, "logret_1")), 0.05)
+    width = width / bursts.usual(width, 480, 160)
+    has_measure = ~np.isnan(bursts.traded(view.bars))
+    depth = np.where((width > 1.3) & has_measure, bursts.traded(view.bars, 480, 160) / width, np.nan)
+    thin = depth < deep_enough(depth, OFTEN.rate)
+    moves = bursts.crossings(np.abs(bursts.column(view.features, "logret_1")), OFTEN.rate)
     events = []
     for t in range(1, thin.size - 1):
         before = [(row, level) for row, level in moves if t - 96 <= row < t]
@@ -87,7 +118,14 @@ def test_vacuums_are_those_a_slow_reader_finds():
             events.append((t, t + 1, end, end + 12, severity, level))
     expected = bursts.rows_of(view, events)
     assert {"accepted", "cooldown"} <= {row[-1] for row in expected}
-    assert expected == bursts.shown(detect(view))
+    found = liquidity_vacuum.detect(view, params=OFTEN)
+    assert expected == bursts.shown(found)
+    measured = view.features.select(onset_at="open_at", said="volume_measure")
+    assert (
+        found["measure"].to_list()
+        == found.join(measured, on="onset_at", how="left", maintain_order="left")["said"].to_list()
+    )
+    assert {"volume_quote", "base_x_close"} == set(found["measure"])
 
 
 def test_a_market_that_stands_still_has_no_vacuums():
@@ -109,6 +147,7 @@ def test_planted_vacuums_are_found_and_nothing_else():
 
 @pytest.mark.parametrize("n_bars", [16, 96])
 def test_without_drift_a_vacuum_does_not_foretell_the_price(n_bars):
-    n_events, t = bursts.drift_t(detect, n_bars, loose_volume=True)
+    often = partial(liquidity_vacuum.detect, params=OFTEN)
+    n_events, t = bursts.drift_t(often, n_bars, loose_volume=True)
     assert n_events > 4_000
     assert abs(t) < 3

@@ -42,6 +42,19 @@ def test_every_candidate_has_one_fate_and_thresholds_are_the_newest():
     assert FATES["n_outside_window"].sum() > 0
 
 
+def test_measures_are_told_best_first_with_what_each_decided():
+    for told, status in ((FATES, None), (EVENTS, "accepted")):
+        for row in told.iter_rows(named=True):
+            own = [
+                one["measure"]
+                for one in CENTRE
+                if one["event_type"] == row["event_type"] and status in (None, one["status"])
+            ]
+            declared = [word.value for word in FAMILIES[EventType(row["event_type"])].definition.measures]
+            assert ", ".join(f"{word} {own.count(word)}" for word in declared) == row["measures"]
+            assert len(own) == sum(own.count(word) for word in declared)
+
+
 def test_the_other_rates_are_counted_beside():
     for told in FATES.iter_rows(named=True):
         for rate in ("rate_minus", "rate_plus"):

@@ -115,6 +115,7 @@ def _events(
                     "side": side[keep],
                     "severity": severity[keep],
                     "threshold": [1.0] * len(at),
+                    "measure": ["volatility"] * len(at),
                     "definition_version": ["v1"] * len(at),
                     "parameter_digest": [f"p_{variant.value}"] * len(at),
                     "quality": [1.0] * len(at),

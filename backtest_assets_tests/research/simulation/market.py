@@ -118,6 +118,7 @@ def events_at(
         exit_at=pl.lit(None, EVENT_REGISTRY.schema["exit_at"]),
         severity=pl.lit(1.0),
         threshold=pl.lit(1.0),
+        measure=pl.lit("volatility"),
         definition_version=pl.lit("1"),
         parameter_digest=pl.lit("d"),
         quality=pl.lit(1.0),

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
 from backtest_assets.research.events.view import MarketView
@@ -31,6 +31,7 @@ class ForcedFlow(Definition):
         "then 32 bars within the last such bar's extreme"
     )
     needs: ClassVar[tuple[str, ...]] = ("logret_1",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.TAKER_IMBALANCE, Measure.LOG_RETURN)
 
     rate: float = 0.01
     quiet_bars: int = 32
@@ -54,7 +55,7 @@ def detect(view: MarketView, *, params: ForcedFlow) -> pl.DataFrame:
 
     Returns:
         One row per candidate: `onset_at` the anchor's open, `known_at` the close of the last quiet bar, `side` against the
-        flow, `severity` |flow| of the anchor over `threshold`, both imbalance or both log return.
+        flow, `severity` |flow| of the anchor over `threshold`, both imbalance or both log return as `measure` says.
 
     Raises:
         TableError: if bars and features do not cover the same unbroken grid.
@@ -68,7 +69,7 @@ def detect(view: MarketView, *, params: ForcedFlow) -> pl.DataFrame:
 
 
 def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Candidates:
-    flow, threshold = _flow(grid.values("taker_imbalance"), grid.values("logret_1"), params.rate)
+    flow, threshold, is_by_move = _flow(grid.values("taker_imbalance"), grid.values("logret_1"), params.rate)
     direction = np.where((np.abs(flow) > threshold * BEYOND) & (threshold > 0), np.sign(flow), 0.0).astype(np.int64)
     anchor = _anchors(direction, params.quiet_bars)
     anchor = anchor[_is_extreme_of_next(bar_grid, anchor, direction[anchor], params.quiet_bars)]
@@ -80,17 +81,22 @@ def _of_symbol(bar_grid: SymbolGrid, grid: SymbolGrid, params: ForcedFlow) -> Ca
         side=-direction[anchor],
         severity=np.abs(flow[anchor]) / threshold[anchor],
         threshold=threshold[anchor],
+        measure=_measures(is_by_move[anchor]),
     )
 
 
-def _flow(imbalance: FloatArray, move: FloatArray, rate: float) -> tuple[FloatArray, FloatArray]:
-    """Return the flow of each bar and its threshold, both by the measure that the data have at that bar."""
+def _flow(imbalance: FloatArray, move: FloatArray, rate: float) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return the flow of each bar, its threshold, both by the measure that the data have at that bar, and if by its return."""
     of_takers = _usual(imbalance, rate)
     is_by_move = np.isnan(of_takers)
     n_by_move = int(np.flatnonzero(is_by_move)[-1]) + 1 if is_by_move.any() else 0  # what no bar uses costs nothing
     of_moves = np.full(move.size, np.nan)
     of_moves[:n_by_move] = _usual(move[:n_by_move], rate)
-    return np.where(is_by_move, move, imbalance), np.where(is_by_move, of_moves, of_takers)
+    return np.where(is_by_move, move, imbalance), np.where(is_by_move, of_moves, of_takers), is_by_move
+
+
+def _measures(is_by_move: BoolArray) -> pl.Series:
+    return pl.Series(np.where(is_by_move, Measure.LOG_RETURN.value, Measure.TAKER_IMBALANCE.value), dtype=pl.String)
 
 
 def _usual(values: FloatArray, rate: float) -> FloatArray:

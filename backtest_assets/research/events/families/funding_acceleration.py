@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.crowd import Crowd
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
@@ -25,6 +25,7 @@ class FundingAcceleration(Definition):
     event_type: ClassVar[EventType] = EventType.FUNDING_ACCELERATION
     version: ClassVar[str] = "funding_acceleration_v1: growth of |funding_8h| over 8 h rises above 95 % of 30 days"
     needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.FUNDING_RATE,)
 
     rate: float = 0.05
     change_hours: int = 8

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.crowd import Crowd
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
@@ -23,6 +23,7 @@ class FundingOnset(Definition):
     event_type: ClassVar[EventType] = EventType.FUNDING_EXTREME_ONSET
     version: ClassVar[str] = "funding_onset_v1: |funding_8h| rises above 95 % of the settlements of 30 days"
     needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.FUNDING_RATE,)
 
     rate: float = 0.05
     cooldown_bars: int = 96

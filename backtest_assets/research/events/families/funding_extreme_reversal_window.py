@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -30,6 +30,7 @@ class FundingReversal(Definition):
     event_type: ClassVar[EventType] = EventType.FUNDING_EXTREME_REVERSAL_WINDOW
     version: ClassVar[str] = "funding_reversal_v2: |funding_8h| rises above its trailing 90-day quantile, then reverses"
     needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.FUNDING_RATE,)
 
     rate: float = 0.02
     reversal_sd: float = 4.0
@@ -112,4 +113,5 @@ def _of_symbol(price: FloatArray, grid: SymbolGrid, onsets: pl.DataFrame, params
         side=side[found],
         severity=size / threshold,
         threshold=threshold,
+        measure=Measure.FUNDING_RATE,
     )

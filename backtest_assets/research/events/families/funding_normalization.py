@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.crowd import HOUR_US, Crowd, Spells
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
@@ -30,6 +30,7 @@ class FundingNormalization(Definition):
         "funding_normalization_v1: |funding_8h| at or below its 30-day median within 24 h of an extreme"
     )
     needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.FUNDING_RATE,)
 
     rate: float = 0.05
     usual_rate: float = 0.5

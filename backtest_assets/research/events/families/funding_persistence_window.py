@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.crowd import Crowd, Spells
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.strict import BEYOND
@@ -31,6 +31,7 @@ class FundingPersistence(Definition):
         "funding_persistence_v1: |funding_8h| above 85 % of 30 days for 24 h, one sign, none missing"
     )
     needs: ClassVar[tuple[str, ...]] = ("funding_rate_8h",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.FUNDING_RATE,)
 
     rate: float = 0.15
     least_hours: int = 24

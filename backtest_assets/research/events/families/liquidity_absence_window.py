@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR_US, BARS_PER_DAY
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -36,6 +36,7 @@ class Absence(Definition):
         "falls below its quantile of the same hour in the 30 days before"
     )
     needs: ClassVar[tuple[str, ...]] = ("rv_12",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.VOLUME_QUOTE, Measure.BASE_X_CLOSE, Measure.VOLATILITY)
 
     rate: float = 0.20
     history_days: int = 30
@@ -60,7 +61,7 @@ def detect(view: MarketView, *, params: Absence) -> pl.DataFrame:
 
     Returns:
         One row per candidate: `onset_at` the open of the first bar of 00, 08 or 16 UTC, `known_at` its close, `side` 0,
-        `severity` = threshold over activity.
+        `severity` = threshold over activity, `measure` what both are of.
 
     Raises:
         TableError: if bars and features do not cover the same unbroken grid.
@@ -86,6 +87,7 @@ def _of_symbol(grid: SymbolGrid, params: Absence) -> Candidates:
         side=np.zeros(row.size, dtype=np.int64),
         severity=1.0 / share[onset],
         threshold=threshold[onset],
+        measure=grid.frame["volume_measure"].gather(row).fill_null(Measure.VOLATILITY.value),
     )
 
 

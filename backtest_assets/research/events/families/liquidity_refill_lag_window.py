@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import Candidates, Definition, Spacing
 from backtest_assets.research.events.shock import Crossings
 from backtest_assets.research.events.view import MarketView
@@ -29,6 +29,7 @@ class RefillLag(Definition):
     event_type: ClassVar[EventType] = EventType.LIQUIDITY_REFILL_LAG_WINDOW
     version: ClassVar[str] = "refill_lag_v2: |logret_1| crosses up its trailing 90-day quantile, then 8 wide bars"
     needs: ClassVar[tuple[str, ...]] = ("logret_1", "range_frac")
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.RANGE,)
 
     rate: float = 0.01
     wide_ratio: float = 1.25
@@ -77,6 +78,7 @@ def _of_symbol(grid: SymbolGrid, params: RefillLag) -> Candidates:
         side=np.zeros(onset.size, dtype=np.int64),
         severity=move.severity[lags],
         threshold=move.threshold[lags],
+        measure=Measure.RANGE,
     )
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import THRESHOLD_BARS, THRESHOLD_LEAST, Candidates, Definition, Spacing
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.grid import SymbolGrid
@@ -26,6 +26,7 @@ class Breakout(Definition):
     event_type: ClassVar[EventType] = EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW
     version: ClassVar[str] = "breakout_v2: close outside the previous 96 bars while compressed on the bar before"
     needs: ClassVar[tuple[str, ...]] = ("compression_ratio",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.RANGE,)
 
     rate: float = 0.20
     cooldown_bars: int = 96
@@ -77,4 +78,5 @@ def _of_symbol(close: FloatArray, grid: SymbolGrid, params: Breakout) -> Candida
         side=side[row],
         severity=np.abs(np.log(close[row] / edge)) / rv[row],
         threshold=lagged(threshold)[row],
+        measure=Measure.RANGE,
     )

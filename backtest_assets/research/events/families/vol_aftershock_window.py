@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import IS_ACCEPTED, Candidates, Spacing
 from backtest_assets.research.events.shock import Shock
 from backtest_assets.research.events.view import MarketView
@@ -26,6 +26,7 @@ class Aftershock(Shock):
     event_type: ClassVar[EventType] = EventType.VOL_AFTERSHOCK_WINDOW
     version: ClassVar[str] = "vol_aftershock_v2: the end of an accepted volatility shock, one event per shock"
     needs: ClassVar[tuple[str, ...]] = ("rv_ratio_288",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.VOLATILITY,)
 
     window_bars: int = 96
 
@@ -73,4 +74,5 @@ def _of_symbol(grid: SymbolGrid, params: Aftershock) -> Candidates:
         side=np.zeros(end.size, dtype=np.int64),
         severity=peak / threshold,
         threshold=threshold,
+        measure=Measure.VOLATILITY,
     )

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Measure
 from backtest_assets.research.events.definition import Spacing
 from backtest_assets.research.events.shock import Shock
 from backtest_assets.research.events.view import MarketView
@@ -19,6 +19,7 @@ class VolShock(Shock):
     event_type: ClassVar[EventType] = EventType.VOL_SHOCK_RELAXATION
     version: ClassVar[str] = "vol_shock_v2: rv_ratio_288 crosses up its trailing 90-day quantile, lagged one bar"
     needs: ClassVar[tuple[str, ...]] = ("rv_ratio_288",)
+    measures: ClassVar[tuple[Measure, ...]] = (Measure.VOLATILITY,)
 
     @property
     def spacing(self) -> Spacing:
