@@ -32,6 +32,9 @@ from backtest_assets.research.hypotheses.criteria import (
 REGIME_CONDITIONS: Final = 11
 """3 sessions, 2 trends, 3 volatility and 3 funding regimes [conditions]."""
 
+THRESHOLD_CONDITIONS: Final = 4
+"""Two thresholds, each asked from both sides, of every family [conditions]."""
+
 MAX_P_SHORTFALL: Final = 0.05
 """How far an adjusted p may lie below its own p [probability]: three Monte Carlo errors of 2,000 draws at p .5 are .034,
 and the bootstrap's distribution is not exactly Student's."""
@@ -52,7 +55,11 @@ def _ask_declared(evidence: Evidence) -> Verdict:
     who = "the queue asks for" if run.obeys_queue else "the run's settings declare"
     n_symbols = len(run.symbol_list)
     conditions = [
-        2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family.is_sided else 0)
+        2
+        + REGIME_CONDITIONS
+        + THRESHOLD_CONDITIONS
+        + (n_symbols if n_symbols > 1 else 0)
+        + (2 if family.is_sided else 0)
         for family in run.event_types
     ]
     expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)

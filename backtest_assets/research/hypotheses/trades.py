@@ -43,20 +43,28 @@ def asked_events(events: pl.DataFrame, context: pl.DataFrame, *, run: ResearchRu
         run: gives families, symbols and window.
 
     Returns:
-        The events of the run's families inside its window with one boolean column per condition, never null.
+        The events of the run's families inside its window with one boolean column per condition, never null; false too where
+        the condition is not declared for the event's family.
 
     Knows:
         for each event what was known at its `known_at`.
     """
     start, end = run.window
-    names = run_conditions(run)
+    declared = {family: Condition.declared(family, run.symbol_list) for family in run.event_types}
     return (
         attach_conditions(events, context)
         .filter(
             pl.col("event_type").is_in(list(run.event_types)),
             pl.col("known_at").is_between(start, end, closed="left"),
         )
-        .with_columns(Condition(name).holds.alias(name) for name in names)
+        .with_columns(
+            (
+                pl.col("event_type").is_in([f.value for f, own in declared.items() if condition in own])
+                & condition.holds
+            ).alias(name)
+            for name in run_conditions(run)
+            for condition in (Condition(name),)
+        )
     )
 
 

@@ -194,7 +194,7 @@ def test_too_few_events_are_not_tested_and_say_what_was_short():
 def test_a_run_without_any_event_still_declares_its_hypotheses():
     w, _ = planted()
     table = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, w.phase1, run=w.run)
-    assert table.height == 1688
+    assert table.height == 2104
     assert set(table["status"]) == {"insufficient_evidence"}
 
 

@@ -91,7 +91,7 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
     assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses"}
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
     assert "first fails validation: net_mean_validation_bps" in failed["detail"][0]
-    assert "validation 13" in loss_histogram(lost)
+    assert "validation 14" in loss_histogram(lost)
 
 
 def test_a_frozen_family_stops_the_promotion_and_is_named():
@@ -126,7 +126,7 @@ def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
     w, table = planted()
     ledger = list_trials(table, "d1", run=w.run)
     tested = table.filter("is_eligible")
-    assert tested.height == 1686
+    assert tested.height == 2000
     assert dict(ledger["kind"].value_counts().iter_rows()) == {
         "hypothesis": tested.height,
         "delay": tested.height * 5,

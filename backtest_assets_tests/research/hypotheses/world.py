@@ -19,6 +19,7 @@ from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
+from backtest_assets_tests.measures import random_measures
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -175,6 +176,7 @@ def _context(run: ResearchRun, symbol: str, n_bars: int, rng: np.random.Generato
         compression_state=pl.lit("open"),
         liquidity_regime=pl.lit("usual"),
         session=pl.Series(np.resize(np.repeat(["asia", "eu", "us"], 32), n_bars + 1)),
+        **random_measures(n_bars + 1, np.random.default_rng([len(symbol), n_bars])),
     )
 
 
