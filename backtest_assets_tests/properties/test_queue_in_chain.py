@@ -44,7 +44,9 @@ def test_r7_switched_off_every_declared_hypothesis_is_tested():
 def test_r7_switched_on_what_is_tested_is_what_the_queue_asks_for_in_its_order():
     on = chain(1)
     ranks = rank_rules(on.run, on.frames["hypothesis_queue"])
-    expected = [(*r.base[:2], r.side_rule.value, r.hold_bars, rank) for r, rank in ranks.items()]
+    expected = [
+        (r.event_type.value, r.condition.name, r.side_rule.value, r.hold_bars, rank) for r, rank in ranks.items()
+    ]
     tested = on.frames["hypotheses"].sort("queue_rank").select(*CELL, "queue_rank").rows()
     assert sorted(expected) == sorted(tested)
     assert [rank for *_, rank in expected] == [rank for *_, rank in tested]

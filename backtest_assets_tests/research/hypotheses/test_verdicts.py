@@ -16,7 +16,8 @@ PERFECT = {
     "is_eligible": True, "phase1_decision": "pass", "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
     "net_mean_validation_bps": 1.0, "excess_mean_validation_bps": 1.0, "p_validation": 0.10, "ess_run": 150.0,
     "net_mean_train_bps": 1.0, "stressed_mean_train_bps": 0.1, "cost_ratio_train": 0.59, "delay_positive_ratio": 0.6,
-    "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4,
+    "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4, "n_curvature_means": 5,
+    "condition_place": 1,
     "n_train": 50, "n_days_train": 40, "n_validation": 10, "n_days_validation": 8,
 }  # fmt: skip
 
@@ -27,7 +28,7 @@ def judged(**changes: object):
         schema_overrides=dict.fromkeys(changes, pl.Float64) | {"is_eligible": pl.Boolean, "phase1_decision": pl.String},
     )
     frame = frame.with_columns(**verdict_columns(make_run(500)))
-    return frame.with_columns(**status_columns()).row(0, named=True)
+    return frame.with_columns(**status_columns(make_run(500))).row(0, named=True)
 
 
 @cache
@@ -66,6 +67,18 @@ def test_one_number_past_its_limit_or_unknown_fails_exactly_its_gate(name, value
     for worse in (value, None):
         row = judged(**{name: worse})
         assert (row["status"], row["fail_reasons"]) == ("rejected", gate)
+
+
+def test_r13_two_thirds_of_seven_means_are_five():
+    """A condition that is a threshold has two more neighbours."""
+    assert judged(n_curvature_means=7, n_positive_neighbours=5)["status"] == "selected"
+    assert judged(n_curvature_means=7, n_positive_neighbours=4)["fail_reasons"] == "parameter_curvature"
+
+
+def test_what_is_beyond_the_budget_says_so_and_not_what_it_would_have_shown():
+    row = judged(is_eligible=False, condition_place=65, n_train=49)
+    assert (row["status"], row["fail_reasons"]) == ("beyond_budget", "condition_place > 64")
+    assert judged(condition_place=64)["status"] == "selected"
 
 
 def test_untested_hypotheses_name_the_counts_that_were_short():
@@ -130,7 +143,7 @@ def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
     assert dict(ledger["kind"].value_counts().iter_rows()) == {
         "hypothesis": tested.height,
         "delay": tested.height * 5,
-        "neighbour": tested.height * 4,
+        "neighbour": tested.height * 4 + 2 * tested.filter(pl.col("condition").str.contains("[<>]")).height,
     }
     row = tested.row(0, named=True)
     own = ledger.filter(pl.col("hypothesis_id") == row["hypothesis_id"])
