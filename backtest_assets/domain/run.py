@@ -73,6 +73,12 @@ class ResearchRun:
     )
 
     phase2_event_type: str = _setting("all", "phase2", "Event family to test, or all (R9).")
+    phase2_max_conditions: int = _setting(
+        64, "phase2", "Conditions of a family that are tested, by priority; the others are listed as beyond the budget."
+    )
+    phase2_entry_delays_bars: str = _setting(
+        "0", "phase2", "Entry delays that hypotheses are tested at, one to three [bars]."
+    )
     phase2_min_ess: float = _setting(
         150.0, "phase2", "Least effective sample size of a hypothesis over the run window (R10)."
     )
@@ -134,6 +140,7 @@ class ResearchRun:
         _ = (
             self.cost,
             self.delays,
+            self.entry_delays,
             self.splits,
             self.obeys_queue,
             self.sensor_datasets,
@@ -168,8 +175,23 @@ class ResearchRun:
         return delays
 
     @property
+    def entry_delays(self) -> tuple[int, ...]:
+        """The delays that hypotheses are tested at: one to three up to the longest hold, distinct, ascending."""
+        try:
+            delays = tuple(sorted({int(part) for part in self.phase2_entry_delays_bars.split(",")}))
+        except ValueError:
+            delays = (-1,)
+        if delays[0] < 0 or delays[-1] > max(HOLD_GRID_BARS) or len(delays) > _MOST_ENTRY_DELAYS:
+            message = (
+                f"phase2_entry_delays_bars {self.phase2_entry_delays_bars!r}: give one to {_MOST_ENTRY_DELAYS} numbers of 0 to "
+                f"{max(HOLD_GRID_BARS)} bars as a comma list, for example 0,4"
+            )
+            raise SettingsError(message)
+        return delays
+
+    @property
     def splits(self) -> SplitPlan:
-        """The run's one split plan; the purge covers the longest delay, the longest hold and the entry bar."""
+        """The run's one split plan; the purge covers the longest delays, the longest hold and the entry bar."""
         start, end = self.window
         return plan_splits(
             start,
@@ -177,7 +199,7 @@ class ResearchRun:
             train_frac=self.walkforward_train_frac,
             validation_frac=self.walkforward_validation_frac,
             embargo_days=self.walkforward_embargo_days,
-            purge_bars=max(self.delays) + max(HOLD_GRID_BARS) + 1,
+            purge_bars=max(self.entry_delays) + max(self.delays) + max(HOLD_GRID_BARS) + 1,
         )
 
     @property
@@ -237,6 +259,7 @@ class ResearchRun:
                 raise SettingsError(message)
 
 
+_MOST_ENTRY_DELAYS: Final = 3
 _UNBOUNDED: Final = 1e9
 _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "seed": (0, 2**32 - 1, "give an integer of 0 to 4294967295"),
@@ -244,6 +267,7 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "universe_lookback_days": (1, 90, "give 1 to 90 days, the history before a run's start"),
     "hypothesis_max_fused": (0, 1000, "give 0 to 1000 fused hypotheses"),
     "hypothesis_min_symbol_coverage": (1e-9, 1, "give a share above 0 and up to 1"),
+    "phase2_max_conditions": (1, 1000, "give 1 to 1000 conditions"),
     "phase2_min_ess": (1, _UNBOUNDED, "give at least 1 event"),
     "phase2_ess_max_lag": (0, 1000, "give 0 to 1000 lags"),
     "phase2_multiplicity_k": (0, 100, "give 0 to 100"),

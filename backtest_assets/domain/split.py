@@ -44,7 +44,7 @@ class SplitPlan:
 
     Attributes:
         windows: the three windows; each keeps `purge_bars` free of entries at its end.
-        purge_bars: longest delay + longest hold + 1 [bars].
+        purge_bars: longest entry delay + longest extra delay + longest hold + 1 [bars].
         embargo_days: days skipped after train and after validation.
     """
 

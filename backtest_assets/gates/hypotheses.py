@@ -22,6 +22,7 @@ from backtest_assets.research.hypotheses.checklist import (
     loss_histogram,
 )
 from backtest_assets.research.hypotheses.criteria import (
+    ELIGIBILITY,
     EVIDENCE,
     GATE_NUMBERS,
     MAX_ADJUSTED_P,
@@ -31,6 +32,9 @@ from backtest_assets.research.hypotheses.criteria import (
 
 REGIME_CONDITIONS: Final = 11
 """3 sessions, 2 trends, 3 volatility and 3 funding regimes [conditions]."""
+
+THRESHOLD_CONDITIONS: Final = 4
+"""Two thresholds, each asked from both sides, of every family [conditions]."""
 
 MAX_P_SHORTFALL: Final = 0.05
 """How far an adjusted p may lie below its own p [probability]: three Monte Carlo errors of 2,000 draws at p .5 are .034,
@@ -42,8 +46,8 @@ N_RECOMPUTED: Final = 5
 MAX_MEAN_ERROR: Final = 1e-9
 """Difference of a recomputed mean [bps]: rounding of a sum, nothing else."""
 
-_MIN_POSITIVE_MEANS: Final = 4
-"""Of the centre and its four neighbours, at least two thirds: 4 of 5 [means]."""
+_MIN_POSITIVE_MEANS: Final = {5: 4, 7: 5}
+"""Of the centre and its four neighbours, or six where the condition is a threshold, at least two thirds [means]."""
 
 
 def _ask_declared(evidence: Evidence) -> Verdict:
@@ -52,13 +56,18 @@ def _ask_declared(evidence: Evidence) -> Verdict:
     who = "the queue asks for" if run.obeys_queue else "the run's settings declare"
     n_symbols = len(run.symbol_list)
     conditions = [
-        2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family.is_sided else 0)
+        2
+        + REGIME_CONDITIONS
+        + THRESHOLD_CONDITIONS
+        + (n_symbols if n_symbols > 1 else 0)
+        + (2 if family.is_sided else 0)
         for family in run.event_types
     ]
-    expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)
+    expected = sum(conditions) * len(HOLD_GRID_BARS)
     if run.obeys_queue:
-        expected = 2 * len(cells_asked(evidence.inputs["hypothesis_queue"], run))
-    found = evidence.frame.select("event_type", "condition", "side_rule", "hold_bars").unique().height
+        expected = len(cells_asked(evidence.inputs["hypothesis_queue"], run))
+    expected *= 2 * len({int(delay) for delay in run.phase2_entry_delays_bars.split(",")})
+    found = evidence.frame.select("event_type", "condition", "side_rule", "delay_bars", "hold_bars").unique().height
     passed = found == expected == evidence.frame.height
     detail = f"{evidence.frame.height} rows, {found} distinct hypotheses; {who} {expected}"
     return Verdict("all_declared_present", found, expected, "hypotheses", passed=passed, detail=detail)
@@ -153,13 +162,39 @@ def _is_judged_right(row: dict[str, Any], run: ResearchRun) -> bool:
         "gate_delay_robustness": number["delay_positive_ratio"] >= run.phase2_min_delay_positive_ratio
         and number["delay_robustness_score"] >= run.phase2_min_delay_robustness_score,
         "gate_parameter_curvature": number["curvature_penalty"] <= run.phase2_parameter_curvature_max_penalty
-        and number["n_positive_neighbours"] >= _MIN_POSITIVE_MEANS,
+        and number["n_positive_neighbours"] >= _MIN_POSITIVE_MEANS.get(row["n_curvature_means"], math.inf)
+        and row["n_curvature_means"] == (7 if _is_threshold(row["condition"]) else 5),
     }
     if row["is_eligible"] is not True:
-        return row["status"] == "insufficient_evidence" and not any(row[name] for name in GATE_NUMBERS)
+        is_beyond = row["condition_place"] is not None and row["condition_place"] > run.phase2_max_conditions
+        return row["status"] == ("beyond_budget" if is_beyond else "insufficient_evidence") and not any(
+            row[name] for name in GATE_NUMBERS
+        )
     red = [name.removeprefix("gate_") for name in GATE_NUMBERS if not asked[name]]
     status = "rejected" if red else "selected"
     return row["status"] == status and row["fail_reasons"] == ",".join(red) and all(row[g] == asked[g] for g in asked)
+
+
+def _is_threshold(condition: str) -> bool:
+    """Say whether a condition is a number held against another, by how it is written."""
+    return any(mark in condition for mark in ("<", ">", " "))
+
+
+def _off_budget(evidence: Evidence) -> pl.DataFrame:
+    """Return hypotheses that are tested beyond the budget or with too little, left out within it, or out of place."""
+    within = pl.col("condition_place") <= evidence.settings.phase2_max_conditions
+    enough = pl.all_horizontal(pl.col(name) >= least for name, least in ELIGIBILITY.items())
+    n_places = pl.col("condition_place").n_unique().over("event_type", "condition")
+    n_conditions = pl.col("condition").n_unique().over("event_type", "condition_place")
+    last = pl.col("condition_place").max().over("event_type")
+    is_whole = pl.lit(evidence.settings.obeys_queue) | (last == pl.col("condition").n_unique().over("event_type"))
+    right = (
+        (pl.col("is_eligible") == (within & enough))
+        & ((n_places == 1) & (n_conditions == 1) & (pl.col("condition_place") >= 1) & is_whole)
+        & ((pl.col("condition_place") == 1) == (pl.col("condition") == "all"))
+    )
+    shown = ("hypothesis_id", "event_type", "condition", "condition_place", "is_eligible", "status")
+    return broken(evidence.frame, right).select(*shown)
 
 
 def _disobedient(evidence: Evidence) -> pl.DataFrame:
@@ -261,6 +296,13 @@ GATES_HYPOTHESES: Final = (
         Severity.ERROR,
         "Every hypothesis that is declared, or asked for by the queue, has one row.",
         _ask_declared,
+    ),
+    rows_gate(
+        "budget_obeyed",
+        "Tested is what the budget reaches by priority, all first, with enough events and days; no more and no less.",
+        _off_budget,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
     ),
     rows_gate(
         "evidence_finite",

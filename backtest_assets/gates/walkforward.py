@@ -59,7 +59,7 @@ def _window_problems(evidence: Evidence) -> pl.DataFrame:
         & (pl.col("start_at") == pl.col("end_at").shift(1).fill_null(start - embargo) + embargo)
         & ((pl.col("split") != Split.TEST.value) | (pl.col("end_at") == end))
         & (pl.col("last_entry_at") == pl.col("end_at") - pl.col("purge_bars") * BAR)
-        & (pl.col("purge_bars") > max(run.delays) + max(HOLD_GRID_BARS))
+        & (pl.col("purge_bars") > max(run.entry_delays) + max(run.delays) + max(HOLD_GRID_BARS))
         & (pl.col("embargo_days") == run.walkforward_embargo_days),
     )
 

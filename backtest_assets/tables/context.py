@@ -1,9 +1,14 @@
-"""Causal market regimes of every bar of a run; conditions of hypotheses are made of them."""
+"""Causal market regimes and measures of every bar of a run; conditions of hypotheses are made of them."""
 
 import polars as pl
 
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import INSTANT, Column, Table
+
+
+def _measure(name: str, unit: str, about: str) -> Column:
+    return Column(name, pl.Float64(), unit, about, nullable=True)
+
 
 MARKET_CONTEXT = Table(
     "market_context",
@@ -37,7 +42,22 @@ MARKET_CONTEXT = Table(
         Column(
             "session", pl.String(), "text", "asia 0-7, eu 8-15, us 16-23 by the UTC hour in which the row is known."
         ),
+        _measure("rv_pct_2880", "fraction", "As in features: rank of the day's volatility in 30 days."),
+        _measure(
+            "funding_pct_8640",
+            "fraction",
+            "Percentile rank of funding_rate_8h in its trailing 90 days, ties averaged; 2,880 bars needed.",
+        ),
+        _measure("funding_persistence_age_h", "h", "As in features: how long the crowd has paid; 0 while it does not."),
+        _measure("basis_z_96", "sigma", "As in features: basis against its trailing day."),
+        _measure("volume_quote_ratio_2880", "1", "As in features: traded value over its trailing 30-day median."),
+        _measure(
+            "spread_pct_2880",
+            "fraction",
+            "Percentile rank of spread_est_96_bps in its trailing 30 days, hidden ones left out; 960 bars needed.",
+        ),
+        _measure("open_interest_log_change_96", "log", "As in features: change of open interest over a day."),
     ),
-    "Market regimes of every bar, known at its close.",
+    "Market regimes and measures of every bar, known at its close.",
 )
 TABLES = (MARKET_CONTEXT,)

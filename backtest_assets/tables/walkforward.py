@@ -16,7 +16,7 @@ WALKFORWARD_SPLITS = Table(
         Column("last_entry_at", INSTANT, "UTC", "Triggers at or after this instant are purged.", sample=(1, 1)),
         Column("end_at", INSTANT, "UTC", "First instant after the split.", sample=(2, 2)),
         Column("n_days", pl.Int64(), "days", "Whole days."),
-        Column("purge_bars", pl.Int64(), "bars", "Longest delay + longest hold + 1."),
+        Column("purge_bars", pl.Int64(), "bars", "Longest entry delay + longest extra delay + longest hold + 1."),
         Column("embargo_days", pl.Int64(), "days", "Days skipped after train and after validation."),
     ),
     "The one split plan of the run.",

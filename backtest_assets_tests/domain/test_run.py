@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -50,6 +50,14 @@ def test_r10_to_r16_r23_to_r32_defaults_are_the_runbooks():
 
 def test_r14_the_delay_grid_is_sorted_and_distinct():
     assert replace(RUN, phase2_delay_grid_bars="8,0,8,4").delays == (0, 4, 8)
+
+
+def test_entry_delays_are_sorted_and_distinct_and_lengthen_the_purge():
+    delayed = replace(RUN, phase2_entry_delays_bars="8,0,8")
+    assert (0, 8) == delayed.entry_delays
+    assert (0,) == RUN.entry_delays
+    gap = [run.splits.windows[0].end - run.splits.windows[0].last_entry for run in (RUN, delayed)]
+    assert timedelta(minutes=8 * 15) == gap[1] - gap[0]
 
 
 def test_r7_the_hypothesis_queue_is_not_obeyed_unless_asked_for():
@@ -137,6 +145,11 @@ def test_settings_survive_a_round_trip():
         ("hypothesis_min_symbol_coverage", 1.01, "hypothesis_min_symbol_coverage"),
         ("phase2_delay_grid_bars", "0,x", "phase2_delay_grid_bars"),
         ("phase2_delay_grid_bars", "", "phase2_delay_grid_bars"),
+        ("phase2_entry_delays_bars", "", "phase2_entry_delays_bars '': give one to 3 numbers"),
+        ("phase2_entry_delays_bars", "0,-1", "phase2_entry_delays_bars"),
+        ("phase2_entry_delays_bars", "97", "of 0 to 96 bars"),
+        ("phase2_entry_delays_bars", "0,1,2,3", "one to 3 numbers"),
+        ("phase2_max_conditions", 0, "phase2_max_conditions is 0; give 1 to 1000 conditions"),
         ("walkforward_train_frac", 0.9, "test window"),
         ("walkforward_drawdown_tail_q", 1.0, "walkforward_drawdown_tail_q"),
         ("walkforward_embargo_days", -1, "embargo_days"),

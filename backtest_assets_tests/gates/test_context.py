@@ -4,7 +4,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from backtest_assets.gates.context import GATES_MARKET_CONTEXT
+from backtest_assets.gates.context import COPIED, GATES_MARKET_CONTEXT, RANKED
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, verdict
 
 EVIDENCE = honest("market_context", market().context)
@@ -50,6 +50,25 @@ def test_a_regime_that_saw_the_future_is_found():
     assert {"prefix_invariant"} == red(
         GATES_MARKET_CONTEXT, changed(bull_bear=pl.col("bull_bear").shift(-1).over("symbol").fill_null("bull"))
     )
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_a_measure_that_is_not_its_feature_is_found(name):
+    assert "measures_copied" in red(GATES_MARKET_CONTEXT, changed(**{name: pl.col(name) + 1e-3}))
+    assert "measures_copied" in red(GATES_MARKET_CONTEXT, changed(**{name: pl.col(name).fill_null(0.5)}))
+
+
+@pytest.mark.parametrize("name", RANKED)
+@pytest.mark.parametrize("wrong", ["moved", "unknown", "invented"])
+def test_a_rank_that_is_not_what_counting_gives_is_found(name, wrong):
+    column = {
+        "moved": pl.col(name) + 1e-6,
+        "unknown": pl.lit(None, pl.Float64),
+        "invented": pl.col(name).fill_null(0.5),
+    }[wrong]
+    told = verdict(GATES_MARKET_CONTEXT, changed(**{name: column}), "ranks_recounted")
+    assert not told.passed
+    assert f"{name} of " in told.detail
 
 
 def test_a_red_check_names_the_regime_and_both_words():

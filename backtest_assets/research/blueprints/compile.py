@@ -120,7 +120,8 @@ def _selected(hypotheses: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
 def _blueprint(hypothesis: dict[str, Any], run: ResearchRun) -> Blueprint:
     family, side_rule = EventType(hypothesis["event_type"]), SideRule(hypothesis["side_rule"])
     condition, hold, train = Condition(hypothesis["condition"]), hypothesis["hold_bars"], run.splits[Split.TRAIN]
-    name = f"bp_{family.value}_{condition.name}_{side_rule.value}_h{hold}"
+    wait = f"_d{hypothesis['delay_bars']}" if hypothesis["delay_bars"] else ""
+    name = f"bp_{family.value}_{condition.slug}_{side_rule.value}{wait}_h{hold}"
     single = condition.symbol
     return Blueprint(
         blueprint_id=re.sub(r"[^a-z0-9_]", "_", name.lower()),

@@ -121,6 +121,7 @@ def loss_histogram(hypotheses: pl.DataFrame) -> str:
 
 def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRun) -> dict[str, str]:
     best, lost = describe_best(hypotheses), loss_histogram(hypotheses)
+    beyond = hypotheses.filter(pl.col("status") == "beyond_budget").height
     few = hypotheses.filter(~pl.col("is_eligible"))["fail_reasons"].str.split(",").list.first().value_counts(sort=True)
     why = ", ".join(f"{reason} {count}" for reason, count in few.sort("count", "fail_reasons").iter_rows()) or "none"
     enumerated, _, eligible, admitted, survivors, confirmed, selected = observed.values()
@@ -128,9 +129,10 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     families = ", ".join(" ".join(row) for row in closed.select("event_type", "phase1_decision").iter_rows()) or "none"
     who = f"the hypothesis queue of run {run.run_id} asks for" if run.obeys_queue else f"run {run.run_id} declares"
     return {
-        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.event_types)} families",
+        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.event_types)} families, {beyond} of them beyond "
+        f"phase2_max_conditions {run.phase2_max_conditions}",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
-        "eligible_hypotheses": f"{eligible} of {enumerated} had enough events and days; first short of: {why}",
+        "eligible_hypotheses": f"{eligible} of {enumerated} were within the budget and had enough events and days; first short of: {why}",
         "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",
         "multiplicity_survivors": f"{survivors} of {admitted} survive multiplicity; {best}",
         "validation_confirmed": f"{confirmed} of {survivors} survivors are confirmed on validation; {best}",

@@ -36,10 +36,8 @@ MAX_COST_RATIO: Final = 0.60
 """Cost over gross profit [fraction], exclusive: an edge that mostly pays the exchange is too thin."""
 
 MIN_POSITIVE_SHARE: Final = (2, 3)
-"""Share of centre and neighbours with a positive net mean, as numerator and denominator."""
-
-N_MEANS: Final = 5
-"""The centre and its four neighbours: exceedance rate and hold, each 10 % lower and higher."""
+"""Share of centre and neighbours (exceedance rate, hold and threshold, each 10 % lower and higher) with a
+positive net mean, as numerator and denominator."""
 
 EXCURSION_QUANTILE: Final = 0.95
 """Quantile of the moves against and for the position: exits put there guard, they do not make the edge."""
@@ -84,7 +82,7 @@ GATE_NUMBERS: Final = {
     "gate_stressed_cost": ("stressed_mean_train_bps",),
     "gate_cost_ratio": ("cost_ratio_train",),
     "gate_delay_robustness": ("delay_positive_ratio", "delay_robustness_score"),
-    "gate_parameter_curvature": ("curvature_penalty", "n_positive_neighbours"),
+    "gate_parameter_curvature": ("curvature_penalty", "n_positive_neighbours", "n_curvature_means"),
 }
 """The gates in the order they are reported, with the numbers each one reads."""
 
@@ -117,17 +115,37 @@ def verdict_columns(run: ResearchRun) -> dict[str, pl.Expr]:
         "gate_delay_robustness": (pl.col("delay_positive_ratio") >= run.phase2_min_delay_positive_ratio)
         & (pl.col("delay_robustness_score") >= run.phase2_min_delay_robustness_score),
         "gate_parameter_curvature": (pl.col("curvature_penalty") <= run.phase2_parameter_curvature_max_penalty)
-        & (pl.col("n_positive_neighbours") * of >= N_MEANS * positive),
+        & (pl.col("n_positive_neighbours") * of >= pl.col("n_curvature_means") * positive),
     }
     return {name: (pl.col("is_eligible") & rule).fill_null(value=False) for name, rule in asked.items()}
 
 
-def status_columns() -> dict[str, pl.Expr]:
-    """Return `status` and `fail_reasons` over rows that have their gates.
+def within_budget(place: int, run: ResearchRun) -> bool:
+    """Say whether a condition at a place of its family's order of priority is tested.
+
+    Args:
+        place: 1 for the first.
+        run: gives the budget.
 
     Returns:
-        `status`: selected (tested, every gate green), rejected (tested, not), insufficient_evidence (not tested).
-        `fail_reasons`: the red gates, or the counts below their limit, comma separated; empty if selected.
+        Whether the budget reaches to it.
+
+    Knows:
+        settings only.
+    """
+    return place <= run.phase2_max_conditions
+
+
+def status_columns(run: ResearchRun) -> dict[str, pl.Expr]:
+    """Return `status` and `fail_reasons` over rows that have their gates.
+
+    Args:
+        run: gives the budget.
+
+    Returns:
+        `status`: selected (tested, every gate green), rejected (tested, not), insufficient_evidence (not tested),
+        beyond_budget (not tested, whatever its counts).
+        `fail_reasons`: the red gates, or the budget, or the counts below their limit, comma separated; empty if selected.
 
     Knows:
         the columns of its row.
@@ -137,8 +155,12 @@ def status_columns() -> dict[str, pl.Expr]:
     few = pl.concat_list(
         pl.when(pl.col(name) < least).then(pl.lit(f"{name} < {least}")) for name, least in ELIGIBILITY.items()
     )
+    beyond = pl.col("condition_place") > run.phase2_max_conditions
+    few = pl.when(beyond).then(pl.concat_list(pl.lit(f"condition_place > {run.phase2_max_conditions}"))).otherwise(few)
     status = (
-        pl.when(~pl.col("is_eligible"))
+        pl.when(beyond)
+        .then(pl.lit("beyond_budget"))
+        .when(~pl.col("is_eligible"))
         .then(pl.lit("insufficient_evidence"))
         .when(pl.all_horizontal(gates))
         .then(pl.lit("selected"))

@@ -11,26 +11,27 @@ from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
+from backtest_assets.research.hypotheses.rules import Base
 from backtest_assets.stats.clustered import day_matrix
 
 
 @dataclass(frozen=True, slots=True)
 class DaySums:
-    """Day sums of every (family, condition, hold) on one split, in the direction of `long` or `with_event`.
+    """Day sums of every (family, condition, delay, hold) on one split, in the direction of `long` or `with_event`.
 
     Attributes:
-        row_of: row of each (family, condition, hold).
+        row_of: row of each (family, condition, delay, hold).
         sums: (n_rows, n_days) P&L net of funding and drift, before costs [bps of notional].
         shares: (n_rows, n_days) part of the holds that fell on each day [trades].
     """
 
-    row_of: Mapping[tuple[str, str, int], int]
+    row_of: Mapping[Base, int]
     sums: NDArray[np.float64]
     shares: NDArray[np.float64]
 
 
 def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchRun, split: Split) -> DaySums:
-    """Book the centre trades of one split, entered without delay, to days.
+    """Book the centre trades of one split, entered at the run's entry delays, to days.
 
     Drift is booked by share of the hold. Costs are not booked here: a trade's cost is a constant, so it is booked by
     share too; then it moves the mean and adds no scatter of its own, and a short is exactly a mirrored long.
@@ -38,11 +39,11 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
     Args:
         trades: frame of `priced_trades`, in its order.
         conditions: names of its condition columns.
-        run: gives families and window.
+        run: gives families, entry delays and window.
         split: which split.
 
     Returns:
-        One row per family, condition and hold of the grid; all 0 where nothing was traded.
+        One row per family, condition, entry delay and hold of the grid; all 0 where nothing was traded.
 
     Raises:
         TableError: if a trade has no accrual or accrues outside its split.
@@ -51,10 +52,10 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
         outcomes of the split.
     """
     window = run.splits[split]
-    cells = [(family.value, hold) for family in run.event_types for hold in HOLD_GRID_BARS]
+    cells = [(f.value, delay, hold) for f in run.event_types for delay in run.entry_delays for hold in HOLD_GRID_BARS]
     index = pl.DataFrame(
-        [(family, hold, number) for number, (family, hold) in enumerate(cells)],
-        schema={"event_type": pl.String, "hold_bars": pl.Int32, "cell": pl.Int64},
+        [(*cell, number) for number, cell in enumerate(cells)],
+        schema={"event_type": pl.String, "delay_bars": pl.Int32, "hold_bars": pl.Int32, "cell": pl.Int64},
         orient="row",
     )
     booked = _accruals(trades.filter(pl.col("split") == split), index, first_day=window.start.date())
@@ -75,7 +76,11 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
     rows, days = entries["row"].to_numpy(), entries["day"].to_numpy()
     size = len(cells) * len(conditions)
     return DaySums(
-        {(f, name, h): i * len(conditions) + j for i, (f, h) in enumerate(cells) for j, name in enumerate(conditions)},
+        {
+            (family, name, delay, hold): number * len(conditions) + place
+            for number, (family, delay, hold) in enumerate(cells)
+            for place, name in enumerate(conditions)
+        },
         day_matrix(rows, days, entries["pnl"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
         day_matrix(rows, days, entries["share"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
     )
@@ -83,10 +88,10 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
 
 def _accruals(trades: pl.DataFrame, index: pl.DataFrame, *, first_day: object) -> pl.DataFrame:
     lists = ["accrual_day", "accrual_bps", "accrual_share"]
-    single = trades.filter(pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0)
+    single = trades.filter(pl.col("variant") == Variant.CENTRE)
     share, day = pl.col("accrual_share"), (pl.col("accrual_day") - pl.lit(first_day)).dt.total_days()
     return (
-        single.join(index, on=["event_type", "hold_bars"], how="inner", maintain_order="left")
+        single.join(index, on=["event_type", "delay_bars", "hold_bars"], how="inner", maintain_order="left")
         .with_row_index("trade")
         .explode(lists, empty_as_null=True, keep_nulls=True)
         .with_columns(

@@ -1,4 +1,4 @@
-"""A rule entered later, held a little shorter or longer, on events a little rarer or more frequent. Keep limits out."""
+"""A rule entered later, held a little shorter or longer, on rarer events, under a stricter threshold. Keep limits out."""
 
 import json
 import math
@@ -30,12 +30,18 @@ class RuleCells:
     cost_bps: float
 
     def cell(
-        self, split: Split, *, variant: Variant = Variant.CENTRE, delay: int | None = None, hold: int | None = None
+        self,
+        split: Split,
+        *,
+        variant: Variant = Variant.CENTRE,
+        delay: int | None = None,
+        hold: int | None = None,
+        condition: str | None = None,
     ) -> Cell:
         """Return a cell of the rule, by default its own; `NOTHING` where nothing was traded."""
         rule = self.rule
         delay, hold = rule.delay_bars if delay is None else delay, hold or rule.hold_bars
-        key = (rule.event_type.value, rule.condition.name, variant.value, delay, hold, split.value)
+        key = (rule.event_type.value, condition or rule.condition.name, variant.value, delay, hold, split.value)
         return self.cells.get(key, NOTHING)
 
     def net(self, cell: Cell) -> float:
@@ -60,7 +66,7 @@ class RuleCells:
         return delay_robustness(counted), json.dumps(shown, allow_nan=False)
 
     def curvature(self) -> tuple[Curvature, str]:
-        """Compare the rule with its four neighbours.
+        """Compare the rule with its neighbours: rate and hold, and the threshold of its condition where it has one (R13).
 
         Returns:
             Curvature, its penalty NaN if a neighbour was never traded, and all means as JSON.
@@ -72,6 +78,7 @@ class RuleCells:
             Variant.RATE_PLUS.value: self.cell(Split.TRAIN, variant=Variant.RATE_PLUS),
             f"hold_{shorter}": self.cell(Split.TRAIN, hold=shorter),
             f"hold_{longer}": self.cell(Split.TRAIN, hold=longer),
+            **{near.name: self.cell(Split.TRAIN, condition=near.name) for near in self.rule.condition.neighbours},
         }
         means = {name: self.net(cell) for name, cell in cells.items()}
         centre, *neighbours = means.values()

@@ -1,4 +1,4 @@
-"""What a run declares it will ask, before any outcome is seen: families x conditions x sides x holds.
+"""What a run declares it will ask, before any outcome is seen: families x conditions x sides x delays x holds.
 
 Keep outcomes out: nothing here depends on data but the names of the definitions the events were detected with.
 """
@@ -6,7 +6,7 @@ Keep outcomes out: nothing here depends on data but the names of the definitions
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import polars as pl
 
@@ -15,11 +15,14 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition
 
+Base: TypeAlias = tuple[str, str, int, int]
+"""event_type, condition, delay_bars, hold_bars."""
+
 UNDETECTED: Final = "undetected"
 """Definition of a family of which the run has no event."""
 
 ALWAYS_DELAY: Final = 1
-"""Entry delay that every hypothesis must bear [bars]: nobody trades exactly on time."""
+"""Extra delay that every hypothesis must bear [bars]: nobody trades exactly on time."""
 
 _MIRRORED: Final = frozenset({SideRule.SHORT, SideRule.AGAINST_EVENT})
 
@@ -48,18 +51,19 @@ class HypothesisRule:
         return -1 if self.side_rule in _MIRRORED else 1
 
     @property
-    def base(self) -> tuple[str, str, int]:
-        """Family, condition and hold: what a rule shares with its mirror image."""
-        return self.event_type.value, self.condition.name, self.hold_bars
+    def base(self) -> Base:
+        """Family, condition, delay and hold: what a rule shares with its mirror image."""
+        return self.event_type.value, self.condition.name, self.delay_bars, self.hold_bars
 
     def delays(self, run: ResearchRun) -> dict[int, bool]:
-        """Return the delays the rule is re-priced at and whether each counts: up to half the hold, and always 1."""
-        grid = sorted({self.delay_bars, ALWAYS_DELAY, *run.delays})
-        return {delay: delay <= max(ALWAYS_DELAY, self.hold_bars // 2) for delay in grid}
+        """Return the delays the rule is re-priced at and whether each counts: up to half the hold past its own, and always 1."""
+        grid = sorted({0, ALWAYS_DELAY, *run.delays})
+        return {self.delay_bars + extra: extra <= max(ALWAYS_DELAY, self.hold_bars // 2) for extra in grid}
 
     def id(self, definition: str) -> str:
         """Return the content id of the rule on events of a definition."""
-        parts = (*self.base, definition, self.side_rule.value, self.delay_bars)
+        what = (self.event_type.value, self.condition.name, self.hold_bars)
+        parts = (*what, definition, self.side_rule.value, self.delay_bars)
         return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -67,21 +71,41 @@ def declared_rules(run: ResearchRun) -> tuple[HypothesisRule, ...]:
     """Return every hypothesis of a run, in fixed order.
 
     Args:
-        run: gives families and symbols.
+        run: gives families, symbols and entry delays.
 
     Returns:
-        Families x their conditions x two sides x the hold grid, at delay 0.
+        Families x their conditions x two sides x entry delays x the hold grid.
 
     Knows:
         settings only.
     """
     return tuple(
-        HypothesisRule(family, condition, side_rule, hold)
+        HypothesisRule(family, condition, side_rule, hold, delay)
         for family in run.event_types
         for condition in Condition.declared(family, run.symbol_list)
         for side_rule in _side_rules(family)
+        for delay in run.entry_delays
         for hold in HOLD_GRID_BARS
     )
+
+
+def condition_places(run: ResearchRun) -> Mapping[tuple[EventType, str], int]:
+    """Return the place of every condition in its family's order of priority.
+
+    Args:
+        run: gives families and symbols.
+
+    Returns:
+        By family and condition, 1 for the first; places beyond `phase2_max_conditions` are not tested.
+
+    Knows:
+        settings only.
+    """
+    return {
+        (family, condition.name): place
+        for family in run.event_types
+        for place, condition in enumerate(Condition.declared(family, run.symbol_list), start=1)
+    }
 
 
 def hold_neighbours(hold_bars: int) -> tuple[int, int]:

@@ -13,17 +13,30 @@ from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
 from backtest_assets.research.hypotheses.admitted import phase1_decisions
 from backtest_assets.research.hypotheses.cells import Cell, CellKey, measure_cells
-from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, STRESS_FACTOR, status_columns, verdict_columns
+from backtest_assets.research.hypotheses.criteria import (
+    ELIGIBILITY,
+    STRESS_FACTOR,
+    status_columns,
+    verdict_columns,
+    within_budget,
+)
 from backtest_assets.research.hypotheses.days import DaySums, book_days
 from backtest_assets.research.hypotheses.inference import Joint, clustered_means, judge_together
 from backtest_assets.research.hypotheses.queue.select import rank_rules
 from backtest_assets.research.hypotheses.robustness import RuleCells
-from backtest_assets.research.hypotheses.rules import HypothesisRule, declared_rules, definitions_of
+from backtest_assets.research.hypotheses.rules import (
+    Base,
+    HypothesisRule,
+    condition_places,
+    declared_rules,
+    definitions_of,
+)
 from backtest_assets.research.hypotheses.trades import (
     asked_events,
     control_means,
     priced_trades,
     run_conditions,
+    shifted_conditions,
     train_drift,
 )
 from backtest_assets.stats.clustered import ClusteredMean
@@ -40,8 +53,9 @@ class _Study:
     definitions: Mapping[EventType, str]
     trades: pl.DataFrame
     cells: Mapping[CellKey, Cell]
-    controls: Mapping[tuple[str, int], float]
+    controls: Mapping[tuple[str, int, int], float]
     n_run: Mapping[tuple[str, str], int]
+    places: Mapping[tuple[EventType, str], int]
     phase1: Mapping[EventType, str]
     train: DaySums
     validation: DaySums
@@ -103,7 +117,7 @@ def score_hypotheses(
     blank = _blank(schema)
     raw = pl.DataFrame([blank | row for row in rows.values()], schema=schema)
     known = raw.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(**verdict_columns(run))
-    return HYPOTHESES.conform(known.with_columns(**status_columns()))
+    return HYPOTHESES.conform(known.with_columns(**status_columns(run)))
 
 
 def _asked_rules(run: ResearchRun, queue: pl.DataFrame | None) -> Mapping[HypothesisRule, int | None]:
@@ -130,23 +144,31 @@ def _prepare(
     trades = priced_trades(outcomes, asked, train_drift(bars, run=run), run=run)
     centre = asked.filter(pl.col("variant") == Variant.CENTRE)
     counted = centre.group_by("event_type", maintain_order=True).agg(pl.col(names).sum()).unpivot(index="event_type")
+    own = _own_trades(trades, run).filter(pl.col("split") == Split.TRAIN)
     return _Study(
         run,
         rules,
         definitions_of(events, run),
         trades,
-        measure_cells(trades, names),
+        {**measure_cells(trades, names), **measure_cells(own, shifted_conditions(run))},
         control_means(outcomes, run=run),
         {(family, name): count for family, name, count in counted.iter_rows()},
+        condition_places(run),
         {},
         book_days(trades, names, run=run, split=Split.TRAIN),
         book_days(trades, names, run=run, split=Split.VALIDATION),
     )
 
 
+def _own_trades(trades: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
+    """Return the trades of the centre events at the delays that hypotheses are tested at."""
+    return trades.filter(pl.col("variant") == Variant.CENTRE, pl.col("delay_bars").is_in(run.entry_delays))
+
+
 def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
     """Return what a hypothesis is and whether it can be tested, from counts alone."""
     own = RuleCells(rule, study.cells, study.run.cost.round_trip_bps)
+    place = study.places[rule.event_type, rule.condition.name]
     counts: dict[str, int] = {}
     for split, sums in ((Split.TRAIN, study.train), (Split.VALIDATION, study.validation)):
         counts[f"n_{split}"] = own.cell(split).n
@@ -158,9 +180,11 @@ def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
         "side_rule": rule.side_rule.value,
         "delay_bars": rule.delay_bars,
         "hold_bars": rule.hold_bars,
+        "condition_place": place,
         "queue_rank": study.rules[rule],
         "n_run": study.n_run.get((rule.event_type.value, rule.condition.name), 0),
-        "is_eligible": all(counts[name] >= least for name, least in ELIGIBILITY.items()),
+        "is_eligible": within_budget(place, study.run)
+        and all(counts[name] >= least for name, least in ELIGIBILITY.items()),
         "phase1_decision": study.phase1[rule.event_type],
         **counts,
     }
@@ -171,7 +195,8 @@ def _evidence(study: _Study, rule: HypothesisRule, *, n_run: int, ess: Effective
     cost = study.run.cost.round_trip_bps
     own = RuleCells(rule, study.cells, cost)
     train = own.cell(Split.TRAIN)
-    gross, control = rule.sign * train.gross, study.controls.get((rule.event_type.value, rule.hold_bars), math.nan)
+    gross = rule.sign * train.gross
+    control = study.controls.get((rule.event_type.value, rule.delay_bars, rule.hold_bars), math.nan)
     delays, delay_means = own.delays(study.run)
     curvature, curvature_means = own.curvature()
     excursions = (train.adverse, train.favourable)[:: rule.sign]
@@ -190,6 +215,7 @@ def _evidence(study: _Study, rule: HypothesisRule, *, n_run: int, ess: Effective
         "delay_means_json": delay_means,
         "curvature_penalty": curvature.penalty,
         "n_positive_neighbours": curvature.n_positive,
+        "n_curvature_means": curvature.n,
         "curvature_means_json": curvature_means,
         "adverse_q95_train_bps": excursions[0],
         "favourable_q95_train_bps": excursions[1],
@@ -216,18 +242,17 @@ def _significance(joint: Joint, confirmation: ClusteredMean, number: int, *, net
     }
 
 
-def _effective_sizes(
-    study: _Study, eligible: Sequence[HypothesisRule]
-) -> dict[tuple[str, str, int], EffectiveSampleSize]:
+def _effective_sizes(study: _Study, eligible: Sequence[HypothesisRule]) -> dict[Base, EffectiveSampleSize]:
     """Return the effective sample size of every base on train; a sign or a constant cost does not change it."""
-    train = study.trades.filter(
-        pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0, pl.col("split") == Split.TRAIN
-    )
-    sizes: dict[tuple[str, str, int], EffectiveSampleSize] = {}
-    for family, condition, hold in sorted({rule.base for rule in eligible}):
-        own = train.filter(pl.col("event_type") == family, pl.col("hold_bars") == hold, pl.col(condition))
-        excess = (own["pnl"] - own["drift"]).to_numpy()
-        sizes[family, condition, hold] = effective_sample_size(excess, study.run.phase2_ess_max_lag)
+    needed = ("event_type", "delay_bars", "hold_bars")
+    train = _own_trades(study.trades, study.run).filter(pl.col("split") == Split.TRAIN)
+    cells = train.with_columns(excess=pl.col("pnl") - pl.col("drift")).partition_by(needed, as_dict=True)
+    sizes: dict[Base, EffectiveSampleSize] = {}
+    for base in sorted({rule.base for rule in eligible}):
+        family, condition, delay, hold = base
+        cell = cells[family, delay, hold]
+        excess = cell["excess"].filter(cell[condition]).to_numpy()
+        sizes[base] = effective_sample_size(excess, study.run.phase2_ess_max_lag)
     return sizes
 
 
@@ -248,6 +273,7 @@ def _blank(schema: pl.Schema) -> dict[str, Value]:
         "is_ess_lag_significant": False,
         "delay_means_json": "{}",
         "n_positive_neighbours": 0,
+        "n_curvature_means": 0,
         "curvature_means_json": "{}",
     }
     return dict.fromkeys(schema) | shown

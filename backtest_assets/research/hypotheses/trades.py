@@ -34,6 +34,22 @@ def run_conditions(run: ResearchRun) -> tuple[str, ...]:
     return tuple(dict.fromkeys(declared))
 
 
+def shifted_conditions(run: ResearchRun) -> tuple[str, ...]:
+    """Return the names of the neighbours of all the run's conditions that are thresholds, each once, in fixed order (R13).
+
+    Args:
+        run: gives families and symbols.
+
+    Returns:
+        Condition names; `trades` carry one boolean column for each.
+
+    Knows:
+        settings only.
+    """
+    near = (one.name for name in run_conditions(run) for one in Condition(name).neighbours)
+    return tuple(dict.fromkeys(name for name in near if name not in run_conditions(run)))
+
+
 def asked_events(events: pl.DataFrame, context: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     """Answer every condition of the run for its events.
 
@@ -43,20 +59,27 @@ def asked_events(events: pl.DataFrame, context: pl.DataFrame, *, run: ResearchRu
         run: gives families, symbols and window.
 
     Returns:
-        The events of the run's families inside its window with one boolean column per condition, never null.
+        The events of the run's families inside its window with one boolean column per condition and per neighbour of one,
+        never null; false too where the condition is not declared for the event's family.
 
     Knows:
         for each event what was known at its `known_at`.
     """
     start, end = run.window
-    names = run_conditions(run)
+    families: dict[str, list[str]] = {}
+    for family in run.event_types:
+        for condition in Condition.declared(family, run.symbol_list):
+            for name in dict.fromkeys((condition.name, *(near.name for near in condition.neighbours))):
+                families.setdefault(name, []).append(family.value)
     return (
         attach_conditions(events, context)
         .filter(
             pl.col("event_type").is_in(list(run.event_types)),
             pl.col("known_at").is_between(start, end, closed="left"),
         )
-        .with_columns(Condition(name).holds.alias(name) for name in names)
+        .with_columns(
+            (pl.col("event_type").is_in(own) & Condition(name).holds).alias(name) for name, own in families.items()
+        )
     )
 
 
@@ -114,7 +137,7 @@ def priced_trades(
     Returns:
         One row per variant, event, delay and hold in a fixed order: `direction` (+1, -1), `gross` and `pnl` (net of
         funding), `drift` over the hold, `adverse` and `favourable` moves, all [bps of notional] in that direction; the
-        accrual lists (long, unsigned) and one boolean per condition.
+        accrual lists (long, unsigned) and one boolean per condition and neighbour.
 
     Raises:
         TableError: if an outcome has no event, or an event of a family with sides has none.
@@ -125,7 +148,11 @@ def priced_trades(
     families = list(run.event_types)
     trades = (
         outcomes.filter(pl.col("control_no") == 0, pl.col("event_type").is_in(families))
-        .join(asked.select("variant", "event_id", *run_conditions(run)), on=["variant", "event_id"], how="left")
+        .join(
+            asked.select("variant", "event_id", *run_conditions(run), *shifted_conditions(run)),
+            on=["variant", "event_id"],
+            how="left",
+        )
         .join(drift, on="symbol", how="left")
         .with_columns(direction=direction_of_event())
     )
@@ -142,7 +169,7 @@ def priced_trades(
     ).sort(_ORDER)
 
 
-def control_means(outcomes: pl.DataFrame, *, run: ResearchRun) -> dict[tuple[str, int], float]:
+def control_means(outcomes: pl.DataFrame, *, run: ResearchRun) -> dict[tuple[str, int, int], float]:
     """Average the matched controls on train, traded as `long` or `with_event`, whatever the condition.
 
     Args:
@@ -150,7 +177,7 @@ def control_means(outcomes: pl.DataFrame, *, run: ResearchRun) -> dict[tuple[str
         run: gives the families.
 
     Returns:
-        (event_type, hold_bars) to the mean net of funding, before costs [bps of notional].
+        (event_type, delay_bars, hold_bars) to the mean net of funding, before costs [bps of notional].
 
     Knows:
         outcomes of train.
@@ -158,13 +185,13 @@ def control_means(outcomes: pl.DataFrame, *, run: ResearchRun) -> dict[tuple[str
     controls = outcomes.filter(
         pl.col("control_no") > 0,
         pl.col("split") == Split.TRAIN,
-        pl.col("delay_bars") == 0,
+        pl.col("delay_bars").is_in(run.entry_delays),
         pl.col("variant") == Variant.CENTRE,
         pl.col("event_type").is_in(list(run.event_types)),
     ).sort(*_ORDER, "control_no")
     signed = direction_of_event() * (pl.col("gross_bps") - pl.col("funding_bps"))
-    means = controls.group_by("event_type", "hold_bars", maintain_order=True).agg(mean=signed.mean())
-    return {(family, hold): mean for family, hold, mean in means.iter_rows()}
+    means = controls.group_by("event_type", "delay_bars", "hold_bars", maintain_order=True).agg(mean=signed.mean())
+    return {(family, delay, hold): mean for family, delay, hold, mean in means.iter_rows()}
 
 
 def _refuse(rows: pl.DataFrame, what: str, run: ResearchRun) -> None:

@@ -30,20 +30,22 @@ def holds_asked(*, run: ResearchRun) -> pl.DataFrame:
     """List the (delay, hold) pairs that are measured for each kind of row.
 
     Args:
-        run: settings; the delay grid.
+        run: settings; the delay grids.
 
     Returns:
-        `kind` (centre, rate, control), `delay_bars`, `hold_bars`. Centre events have every delay of the run and 1, and
-        holds 10 % shorter and longer, at least one bar apart, without delay (R13, R14).
+        `kind` (centre, rate, control), `delay_bars`, `hold_bars`. Everything is measured without delay and at the run's entry
+        delays; centre events also at every delay of the run and 1 beyond each of these, and without such a delay over holds
+        10 % shorter and longer, at least one bar apart (R13, R14).
 
     Knows:
         settings only.
     """
-    delays = sorted({*run.delays, 1})
-    neighbours = [(0, h) for base in HOLD_GRID_BARS for h in _neighbours(base)]
-    centre = {*((d, h) for d in delays for h in HOLD_GRID_BARS), *((0, h) for h in HOLD_GRID_BARS), *neighbours}
+    entries = sorted({0, *run.entry_delays})
+    delays = {entry + extra for entry in entries for extra in {0, 1, *run.delays}}
+    neighbours = {(entry, h) for entry in entries for base in HOLD_GRID_BARS for h in _neighbours(base)}
+    centre = {*((delay, h) for delay in delays for h in HOLD_GRID_BARS), *neighbours}
     asked = [("centre", *pair) for pair in sorted(centre)]
-    asked += [(kind, 0, h) for kind in ("rate", "control") for h in HOLD_GRID_BARS]
+    asked += [(kind, entry, h) for kind in ("rate", "control") for entry in entries for h in HOLD_GRID_BARS]
     return pl.DataFrame(asked, schema={"kind": pl.String, "delay_bars": pl.Int32, "hold_bars": pl.Int32}, orient="row")
 
 

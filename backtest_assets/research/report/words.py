@@ -5,6 +5,7 @@ from typing import Final
 
 from backtest_assets.domain.blueprint import Blueprint
 from backtest_assets.domain.event import SideRule
+from backtest_assets.research.events.thresholds import Operator, threshold_of
 
 UNKNOWN: Final = "unknown"
 _TINY: Final = 0.001
@@ -26,6 +27,25 @@ _CONDITIONS: Final = {
     "funding_regime_positive": "while funding is positive",
     "event_side_up": "when the event points up",
     "event_side_down": "when the event points down",
+}
+_MEASURES: Final = {
+    "rv_pct_2880": "the volatility rank",
+    "funding_pct_8640": "the funding rank",
+    "funding_persistence_age_h": "the age of the crowd in hours",
+    "basis_z_96": "the basis in sigmas",
+    "volume_quote_ratio_2880": "volume over its usual",
+    "spread_pct_2880": "the spread rank",
+    "open_interest_log_change_96": "the day's log change of open interest",
+}
+_OPERATORS: Final = {
+    Operator.ABOVE: "is above",
+    Operator.FROM: "is at least",
+    Operator.BELOW: "is below",
+    Operator.UP_TO: "is at most",
+    Operator.EQUAL: "is",
+    Operator.IN_RANGE: "is between",
+    Operator.CROSSES_ABOVE: "crosses above",
+    Operator.CROSSES_BELOW: "crosses below",
 }
 _SIDES: Final = {
     SideRule.LONG: "buy",
@@ -111,7 +131,12 @@ def condition_words(condition: str) -> str:
 
     >>> condition_words("session_us"), condition_words("symbol_BTCUSDT")
     ('in the US session', 'on BTCUSDT only')
+    >>> condition_words("rv_pct_2880>=0.8"), condition_words("basis_z_96 in_range -1..1")
+    ('while the volatility rank is at least 0.8', 'while the basis in sigmas is between -1 and 1')
     """
+    if threshold := threshold_of(condition):
+        end = "" if threshold.high is None else f" and {threshold.high:g}"
+        return f"while {_MEASURES[threshold.column]} {_OPERATORS[threshold.operator]} {threshold.value:g}{end}"
     if condition.startswith("symbol_"):
         return f"on {condition.removeprefix('symbol_')} only"
     return _CONDITIONS.get(condition, f"under {plain(condition)}")

@@ -9,6 +9,7 @@ from backtest_assets.errors import SettingsError
 from backtest_assets.research.events.conditions import SEVERITY_MIN_EVENTS, Condition, attach_conditions
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
+from backtest_assets_tests.measures import unknown_measures
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,6 +44,7 @@ def context_at(hours, symbol="BTCUSDT", **labels: str):
         frame.with_columns(
             symbol=pl.lit(symbol),
             open_at=pl.col("known_at") - timedelta(minutes=15),
+            **unknown_measures(),
             **{k: pl.lit(v) for k, v in given.items()},
         )
     )
@@ -68,7 +70,7 @@ def test_unknown_regimes_satisfy_no_condition():
     context = context_at([0], vol_regime="unknown", bull_bear="unknown", funding_regime="unknown")
     names = [c.name for c in Condition.declared(EventType.VOL_SHOCK_RELAXATION, ("BTCUSDT", "X1"))]
     true = [name for name in names if holds(name, events_at([0]), context) == [True]]
-    assert true == ["all", "symbol_BTCUSDT", "session_asia"]
+    assert true == ["all", "session_asia", "symbol_BTCUSDT"]
 
 
 def test_the_context_of_another_symbol_is_not_used():
@@ -110,10 +112,19 @@ def test_answers_do_not_depend_on_the_order_of_rows_or_on_later_events():
 def test_a_single_symbol_has_no_symbol_condition_and_an_unsided_family_no_side():
     names = [c.name for c in Condition.declared(EventType.VOL_SHOCK_RELAXATION, ("BTCUSDT",))]
     assert names == [
-        "all", "session_asia", "session_eu", "session_us", "bull_bear_bull", "bull_bear_bear", "vol_regime_low",
-        "vol_regime_mid", "vol_regime_high", "funding_regime_negative", "funding_regime_neutral",
-        "funding_regime_positive", "severity_high",
+        "all", "severity_high", "funding_pct_8640>=0.8", "funding_pct_8640<=0.2", "open_interest_log_change_96>=0.05",
+        "open_interest_log_change_96<=-0.05", "vol_regime_low", "vol_regime_mid", "vol_regime_high",
+        "funding_regime_negative", "funding_regime_neutral", "funding_regime_positive", "bull_bear_bull", "bull_bear_bear",
+        "session_asia", "session_eu", "session_us",
     ]  # fmt: skip
+
+
+def test_a_sided_family_asks_its_side_before_the_market_and_symbols_last():
+    names = [c.name for c in Condition.declared(EventType.FUNDING_EXTREME_ONSET, ("BTCUSDT", "X1"))]
+    assert (names[:4], names[-2:]) == (
+        ["all", "event_side_up", "event_side_down", "severity_high"],
+        ["symbol_BTCUSDT", "symbol_X1"],
+    )
 
 
 @pytest.mark.parametrize("name", ["", "session_mars", "symbol_", "vol_regime_unknown", "ALL"])

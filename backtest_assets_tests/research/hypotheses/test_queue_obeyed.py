@@ -66,7 +66,7 @@ def test_r7_the_queue_asks_for_both_sides_of_its_family_hold_and_condition_in_it
     shock = [c for c in asked if c[0] is SHOCK]
     assert shock == asked[4:]
     assert [(SHOCK, "all", 4, 1), (SHOCK, "all", 16, 1), (SHOCK, "all", 4, -1)] == shock[:3]
-    assert 15 * 2 * 2 == len([c for c in shock if c[2] in (4, 16)])
+    assert 19 * 2 * 2 == len([c for c in shock if c[2] in (4, 16)])
     assert [(SHOCK, "bull_bear_bull", hold, sign) for sign in (1, -1) for hold in (48, 96)] == shock[-4:]
 
 
@@ -99,7 +99,7 @@ def test_r7_phase_2_tests_exactly_what_the_queue_asks_for_in_its_order():
     ]
     assert sorted(expected) == sorted(tested)
     assert [rank for *_, rank in expected] == [rank for *_, rank in tested]
-    assert (15 * 2 * 2 + 4 + 4) == table.height
+    assert (19 * 2 * 2 + 4 + 4) == table.height
 
 
 def test_what_is_tested_has_the_same_means_and_is_adjusted_for_less():

@@ -35,7 +35,7 @@ def planted():
 def test_every_declared_hypothesis_has_one_row_whatever_the_outcomes():
     w, table = planted()
     names = {(r.event_type, r.condition.name, r.side_rule, r.hold_bars) for r in rules.declared_rules(w.run)}
-    assert len(names) == table.height == (5 * 15 + 8 * 17) * 2 * 4
+    assert len(names) == table.height == (5 * 19 + 8 * 21) * 2 * 4
     assert names == set(table.select("event_type", "condition", "side_rule", "hold_bars").rows())
 
 
@@ -194,7 +194,7 @@ def test_too_few_events_are_not_tested_and_say_what_was_short():
 def test_a_run_without_any_event_still_declares_its_hypotheses():
     w, _ = planted()
     table = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, w.phase1, run=w.run)
-    assert table.height == 1688
+    assert table.height == 2104
     assert set(table["status"]) == {"insufficient_evidence"}
 
 

@@ -16,7 +16,8 @@ PERFECT = {
     "is_eligible": True, "phase1_decision": "pass", "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
     "net_mean_validation_bps": 1.0, "excess_mean_validation_bps": 1.0, "p_validation": 0.10, "ess_run": 150.0,
     "net_mean_train_bps": 1.0, "stressed_mean_train_bps": 0.1, "cost_ratio_train": 0.59, "delay_positive_ratio": 0.6,
-    "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4,
+    "delay_robustness_score": 0.6, "curvature_penalty": 0.5, "n_positive_neighbours": 4, "n_curvature_means": 5,
+    "condition_place": 1,
     "n_train": 50, "n_days_train": 40, "n_validation": 10, "n_days_validation": 8,
 }  # fmt: skip
 
@@ -27,7 +28,7 @@ def judged(**changes: object):
         schema_overrides=dict.fromkeys(changes, pl.Float64) | {"is_eligible": pl.Boolean, "phase1_decision": pl.String},
     )
     frame = frame.with_columns(**verdict_columns(make_run(500)))
-    return frame.with_columns(**status_columns()).row(0, named=True)
+    return frame.with_columns(**status_columns(make_run(500))).row(0, named=True)
 
 
 @cache
@@ -68,6 +69,18 @@ def test_one_number_past_its_limit_or_unknown_fails_exactly_its_gate(name, value
         assert (row["status"], row["fail_reasons"]) == ("rejected", gate)
 
 
+def test_r13_two_thirds_of_seven_means_are_five():
+    """A condition that is a threshold has two more neighbours."""
+    assert judged(n_curvature_means=7, n_positive_neighbours=5)["status"] == "selected"
+    assert judged(n_curvature_means=7, n_positive_neighbours=4)["fail_reasons"] == "parameter_curvature"
+
+
+def test_what_is_beyond_the_budget_says_so_and_not_what_it_would_have_shown():
+    row = judged(is_eligible=False, condition_place=65, n_train=49)
+    assert (row["status"], row["fail_reasons"]) == ("beyond_budget", "condition_place > 64")
+    assert judged(condition_place=64)["status"] == "selected"
+
+
 def test_untested_hypotheses_name_the_counts_that_were_short():
     row = judged(is_eligible=False, n_train=49, n_days_validation=7)
     assert (row["status"], row["fail_reasons"]) == ("insufficient_evidence", "n_train < 50,n_days_validation < 8")
@@ -91,7 +104,7 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
     assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses"}
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
     assert "first fails validation: net_mean_validation_bps" in failed["detail"][0]
-    assert "validation 13" in loss_histogram(lost)
+    assert "validation 14" in loss_histogram(lost)
 
 
 def test_a_frozen_family_stops_the_promotion_and_is_named():
@@ -126,11 +139,11 @@ def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
     w, table = planted()
     ledger = list_trials(table, "d1", run=w.run)
     tested = table.filter("is_eligible")
-    assert tested.height == 1686
+    assert tested.height == 2000
     assert dict(ledger["kind"].value_counts().iter_rows()) == {
         "hypothesis": tested.height,
         "delay": tested.height * 5,
-        "neighbour": tested.height * 4,
+        "neighbour": tested.height * 4 + 2 * tested.filter(pl.col("condition").str.contains("[<>]")).height,
     }
     row = tested.row(0, named=True)
     own = ledger.filter(pl.col("hypothesis_id") == row["hypothesis_id"])

@@ -19,6 +19,7 @@ from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.outcomes import EVENT_OUTCOMES
+from backtest_assets_tests.measures import random_measures
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -176,6 +177,7 @@ def _context(run: ResearchRun, symbol: str, n_bars: int, rng: np.random.Generato
         compression_state=pl.lit("open"),
         liquidity_regime=pl.lit("usual"),
         session=pl.Series(np.resize(np.repeat(["asia", "eu", "us"], 32), n_bars + 1)),
+        **random_measures(n_bars + 1, np.random.default_rng([len(symbol), n_bars])),
     )
 
 
@@ -189,14 +191,16 @@ def _outcomes(
     rows: list[tuple[object, ...]] = []
     start, splits = run.window[0], run.splits
     own = events.filter(pl.col("symbol") == symbol)
-    centre = sorted({(d, h) for d in {0, 1, *run.delays} for h in HOLD_GRID_BARS})
-    centre += [(0, n) for h in HOLD_GRID_BARS for n in hold_neighbours(h)]
+    entries = sorted({0, *run.entry_delays})
+    centre = sorted({(e + d, h) for e in entries for d in {0, 1, *run.delays} for h in HOLD_GRID_BARS})
+    centre += [(e, n) for e in entries for h in HOLD_GRID_BARS for n in hold_neighbours(h)]
     for event in own.iter_rows(named=True):
         split = splits.split_of(event["known_at"])
         if split is None or split is Split.TEST:
             continue
         is_centre = event["variant"] == "centre"
-        cells = centre if is_centre else [(0, h) for h in HOLD_GRID_BARS]
+        alone = [(e, h) for e in entries for h in HOLD_GRID_BARS]
+        cells = centre if is_centre else alone
         rows += [
             _outcome(event, split, delay, hold, opens, start=start, control=0, bar=event["bar"])
             for delay, hold in cells
@@ -204,7 +208,7 @@ def _outcomes(
         if is_centre and event["bar"] > 200:
             back = event["bar"] - int(rng_of[EventType(event["event_type"])].integers(100, 200))
             if splits.split_of(start + back * BAR) == split:
-                rows += [_outcome(event, split, 0, h, opens, start=start, control=1, bar=back) for h in HOLD_GRID_BARS]
+                rows += [_outcome(event, split, e, h, opens, start=start, control=1, bar=back) for e, h in alone]
     return pl.DataFrame(rows, schema=EVENT_OUTCOMES.schema, orient="row")
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -127,6 +128,12 @@ def test_every_delay_hold_and_neighbour_is_asked_for_once():
         assert [(0, 4), (0, 16), (0, 48), (0, 96)] == sorted(
             asked.filter(pl.col("kind") == kind).drop("kind").iter_rows()
         )
+
+
+def test_r14_every_entry_delay_has_its_own_delays_neighbours_rates_and_controls():
+    plain, delayed = (set(holds_asked(run=run).rows()) for run in (RUN, replace(RUN, phase2_entry_delays_bars="8")))
+    shifted = {(kind, delay + 8, hold) for kind, delay, hold in plain}
+    assert plain | shifted == delayed
 
 
 def test_no_outcome_touches_the_test_window_or_leaves_its_own_split():

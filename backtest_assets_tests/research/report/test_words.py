@@ -1,6 +1,7 @@
 import pytest
 
 from backtest_assets.domain.blueprint import blueprint_from_json
+from backtest_assets.research.events.thresholds import MEASURES, Operator, Threshold
 from backtest_assets.research.report.words import condition_words, number_text, rule_words
 from backtest_assets_tests.research.report.scenes import a_run, inputs_of
 
@@ -23,6 +24,15 @@ from backtest_assets_tests.research.report.scenes import a_run, inputs_of
 )
 def test_numbers_are_printed_as_their_unit_is_read(value, unit, words):
     assert words == number_text(value, unit)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("operator", list(Operator))
+def test_every_threshold_reads_as_a_sentence(measure, operator):
+    words = condition_words(Threshold.of(measure, operator, 2, 3 if operator is Operator.IN_RANGE else None).text)
+    assert words.startswith("while ")
+    assert "_" not in words
+    assert words.endswith("2 and 3" if operator is Operator.IN_RANGE else "2")
 
 
 def test_an_unknown_condition_is_named_not_hidden():

@@ -17,6 +17,7 @@ from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets.tables.raw import RAW_UM_FUNDING
+from backtest_assets_tests.measures import unknown_measures
 
 A, B = "AAAUSDT", "BBBUSDT"
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -157,6 +158,7 @@ def context_of(bars: pl.DataFrame) -> pl.DataFrame:
             compression_state=pl.lit("open"),
             liquidity_regime=pl.lit("usual"),
             session=pl.lit("eu"),
+            **unknown_measures(),
         )
     )
 
