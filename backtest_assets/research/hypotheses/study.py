@@ -94,11 +94,12 @@ def score_hypotheses(
         cost, rng = run.cost.round_trip_bps, np.random.default_rng(run.seed)
         joint = judge_together(eligible, study.train, rng, cost_bps=cost)
         confirmation = clustered_means(eligible, study.validation, cost_bps=cost)
-        samples = _effective_sizes(study, eligible)
+        samples = _samples(study, eligible)
         for number, rule in enumerate(eligible):
-            evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base])
+            evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base].size)
             net = RuleCells(rule, study.cells, cost).train_net
             rows[rule] |= evidence | _significance(joint, confirmation, number, net=net, k=run.phase2_multiplicity_k)
+            rows[rule] |= _shown_beside(rule, samples[rule.base], run, n_tested=len(eligible))
     schema = _raw_schema()
     blank = _blank(schema)
     raw = pl.DataFrame([blank | row for row in rows.values()], schema=schema)
@@ -210,25 +211,45 @@ def _significance(joint: Joint, confirmation: ClusteredMean, number: int, *, net
         "p_by": float(joint.p_by[number]),
         "multiplicity_penalty_bps": penalty,
         "expectancy_after_multiplicity_bps": net - penalty,
+        "shrunken_excess_mean_train_bps": float(joint.shrunken[number]),
         "excess_mean_validation_bps": float(confirmation.mean[number]),
         "t_validation": float(confirmation.t[number]),
         "p_validation": float(confirmation.p[number]),
     }
 
 
-def _effective_sizes(
-    study: _Study, eligible: Sequence[HypothesisRule]
-) -> dict[tuple[str, str, int], EffectiveSampleSize]:
-    """Return the effective sample size of every base on train; a sign or a constant cost does not change it."""
+def _shown_beside(rule: HypothesisRule, sample: "_Sample", run: ResearchRun, *, n_tested: int) -> dict[str, Value]:
+    """Return the numbers of older recipes, which take trades for independent or many tests for as many worlds."""
+    penalty = run.phase2_multiplicity_k * sample.deviation * math.sqrt(math.log(max(2, n_tested)) / sample.size.ess)
+    excess, error = rule.sign * sample.mean - run.cost.round_trip_bps, sample.deviation / math.sqrt(sample.size.n)
+    return {
+        "t_iid_train": excess / error if error > 0 else math.nan,
+        "penalty_ln_m_bps": penalty,
+        "penalty_2_ln_m_bps": math.sqrt(2.0) * penalty,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Excess of a base's trades on train before costs: mean and standard deviation [bps], effective sample size."""
+
+    mean: float
+    deviation: float
+    size: EffectiveSampleSize
+
+
+def _samples(study: _Study, eligible: Sequence[HypothesisRule]) -> dict[tuple[str, str, int], _Sample]:
+    """Return the sample of every base on train; a sign or a constant cost changes neither its scatter nor its size."""
     train = study.trades.filter(
         pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0, pl.col("split") == Split.TRAIN
     )
-    sizes: dict[tuple[str, str, int], EffectiveSampleSize] = {}
+    samples: dict[tuple[str, str, int], _Sample] = {}
     for family, condition, hold in sorted({rule.base for rule in eligible}):
         own = train.filter(pl.col("event_type") == family, pl.col("hold_bars") == hold, pl.col(condition))
         excess = (own["pnl"] - own["drift"]).to_numpy()
-        sizes[family, condition, hold] = effective_sample_size(excess, study.run.phase2_ess_max_lag)
-    return sizes
+        size = effective_sample_size(excess, study.run.phase2_ess_max_lag)
+        samples[family, condition, hold] = _Sample(float(excess.mean()), float(excess.std(ddof=1)), size)
+    return samples
 
 
 def _raw_schema() -> pl.Schema:
