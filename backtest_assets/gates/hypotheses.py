@@ -197,6 +197,22 @@ def _off_budget(evidence: Evidence) -> pl.DataFrame:
     return broken(evidence.frame, right).select(*shown)
 
 
+def _wrong_beside(evidence: Evidence) -> pl.DataFrame:
+    """Return tested hypotheses whose numbers shown beside contradict the deciding ones."""
+    run = evidence.settings
+    cost = 2 * (run.fees_bps + run.slippage_bps)
+    raw, kept = pl.col("excess_mean_train_bps") + cost, pl.col("shrunken_excess_mean_train_bps") + cost
+    is_shrunk = (kept.abs() <= raw.abs() + MAX_MEAN_ERROR) & (kept * raw >= -MAX_MEAN_ERROR)
+    is_signed = (pl.col("t_iid_train") > 0) == (pl.col("t_train") > 0)
+    is_older = (pl.col("penalty_2_ln_m_bps") ** 2 - 2 * pl.col("penalty_ln_m_bps") ** 2).abs() <= (
+        MAX_MEAN_ERROR * (1 + pl.col("penalty_2_ln_m_bps") ** 2)
+    )
+    right = ~pl.col("is_eligible") | (is_shrunk & is_signed & is_older & (pl.col("penalty_ln_m_bps") >= 0))
+    return broken(evidence.frame, right).select(
+        "hypothesis_id", "t_train", "t_iid_train", "excess_mean_train_bps", "shrunken_excess_mean_train_bps"
+    )
+
+
 def _disobedient(evidence: Evidence) -> pl.DataFrame:
     """Return hypotheses that say another decision of phase 1 than the evidence of their family."""
     decided = (
@@ -354,6 +370,13 @@ GATES_HYPOTHESES: Final = (
         "verdicts_follow_numbers",
         "Gates, status and reasons follow from the numbers.",
         _wrong_verdicts,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
+    ),
+    rows_gate(
+        "beside_agrees",
+        "The iid t has the sign of t, the shrunken mean lies between the mean and the cost, the older penalties are in ratio.",
+        _wrong_beside,
         fix=_AGAIN,
         may_be_empty=nothing_asked,
     ),

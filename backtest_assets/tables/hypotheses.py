@@ -139,6 +139,20 @@ HYPOTHESES = Table(
         _nullable("p_rw", "probability", "Romano-Wolf step-down adjusted p over all eligible hypotheses of the run."),
         _nullable("p_bh", "probability", "Benjamini-Hochberg adjusted p."),
         _nullable("p_by", "probability", "Benjamini-Yekutieli adjusted p; shown, not deciding."),
+        _nullable("t_iid_train", "1", "t of the excess mean as if trades were independent; shown, not deciding."),
+        _nullable(
+            "shrunken_excess_mean_train_bps",
+            "bps per event",
+            "Excess mean shrunk towards the cost alone by what all tested hypotheses show; shown, not deciding.",
+        ),
+        _nullable(
+            "penalty_ln_m_bps", "bps per event", "Older penalty k x sd x sqrt(ln m / ess_train); shown, not deciding."
+        ),
+        _nullable(
+            "penalty_2_ln_m_bps",
+            "bps per event",
+            "Older penalty k x sd x sqrt(2 ln m / ess_train); shown, not deciding.",
+        ),
         _nullable(
             "multiplicity_penalty_bps", "bps per event", "k x se x what the luckiest null hypothesis of this run shows."
         ),
@@ -216,6 +230,19 @@ HYPOTHESES = Table(
         ),
     ),
 )
+INFERENCE_SUMMARY = Table(
+    "inference_summary",
+    Stage.HYPOTHESES,
+    "research",
+    ("statistic",),
+    (
+        Column("statistic", _S, "text", "Name of the number."),
+        _nullable("value", "unit", "Its value; null where it is unknown, all but n_tested if nothing was tested."),
+        Column("unit", _S, "text", "Unit of the value."),
+        Column("detail", _S, "text", "What the number means in this run."),
+    ),
+    "How hard the tested hypotheses were to pass together, and what the bootstrap takes for granted; never deciding.",
+)
 TRIAL_LEDGER = Table(
     "trial_ledger",
     Stage.HYPOTHESES,
@@ -248,4 +275,4 @@ RESEARCH_CHECKLIST = Table(
     ),
     "The decision that lets execution run, with its reasons.",
 )
-TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, TRIAL_LEDGER, RESEARCH_CHECKLIST)
+TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, INFERENCE_SUMMARY, TRIAL_LEDGER, RESEARCH_CHECKLIST)

@@ -1,11 +1,16 @@
-"""Effective sample size."""
+"""Effective sample sizes, block lengths and neighbouring days."""
 
 import math
 
 import numpy as np
 import pytest
 
-from backtest_assets.stats.dependence import effective_sample_size, effective_sample_size_of
+from backtest_assets.stats.dependence import (
+    day_lag,
+    effective_sample_size,
+    effective_sample_size_of,
+    optimal_block_length,
+)
 
 
 def autoregression(phi, n, seed):
@@ -123,3 +128,69 @@ def test_a_slow_series_is_flagged_at_short_lags_and_noise_is_not():
     noise = [effective_sample_size(autoregression(0.0, 1_000, seed), 24).is_cut_short for seed in range(30)]
     assert np.mean(slow) > 0.8
     assert np.mean(noise) < 0.05
+
+
+# Block lengths, statistics.md C7.
+
+
+@pytest.mark.parametrize(
+    ("phi", "expected"),
+    [(0.0, (1.268, 1.452)), (0.3, (13.409, 15.349)), (0.7, (35.543, 40.686)), (0.9, (92.683, 106.095))],
+)
+def test_the_block_lengths_of_arch(phi, expected):
+    result = optimal_block_length(autoregression(phi, 5_000, 7)[:, np.newaxis])
+    assert expected == pytest.approx((result.stationary[0], result.circular[0]), abs=6e-4)
+
+
+def test_every_series_has_its_own_block_length_and_a_constant_one_none():
+    series = [autoregression(phi, 500, seed) for phi, seed in ((0.0, 1), (0.5, 2), (0.9, 3))]
+    together = optimal_block_length(np.column_stack([*series, np.full(500, 0.1)]))
+    alone = [optimal_block_length(x[:, np.newaxis]).stationary[0] for x in series]
+    np.testing.assert_allclose([*alone, np.nan], together.stationary)
+    assert together.stationary[0] < together.stationary[1] < together.stationary[2]
+
+
+def test_a_block_is_at_most_three_roots_long_and_its_kinds_differ_by_one_factor():
+    slow = optimal_block_length(autoregression(0.8, 40, 0)[:, np.newaxis])
+    assert (14.0, 14.0) == (slow.stationary[0], slow.circular[0])
+    short = optimal_block_length(autoregression(0.5, 2_000, 5)[:, np.newaxis])
+    assert pytest.approx(short.circular[0] / short.stationary[0], abs=5e-5) == 1.1447
+
+
+def test_too_few_observations_or_gaps_have_no_block_length():
+    assert np.isfinite(optimal_block_length(autoregression(0.5, 10, 6)[:, np.newaxis]).stationary[0])
+    with pytest.raises(ValueError, match="at least 10"):
+        optimal_block_length(np.zeros((9, 1)))
+    with pytest.raises(ValueError, match="finite"):
+        optimal_block_length(np.full((20, 1), np.nan))
+
+
+# Neighbouring days.
+
+
+def test_the_lag_of_days_equals_the_sums_by_hand():
+    u = np.array([[1.0, 0.0], [2.0, 3.0], [-1.0, 0.0], [0.5, 2.0]])
+    result = day_lag(u, np.random.default_rng(1), n_draws=99)
+    products = [1 * 2, 2 * -1, -1 * 0.5]
+    assert sum(products) / (1 + 4 + 1 + 0.25) == pytest.approx(result.rho[0])
+    assert sum(products) / math.sqrt(sum(v * v for v in products)) == pytest.approx(result.z[0])
+    assert math.isnan(result.rho[1])
+    assert math.isnan(result.z[1])
+
+
+def test_days_without_neighbours_say_nothing():
+    assert day_lag(np.array([[1.0], [0.0], [2.0]]), np.random.default_rng(1), n_draws=9).p == 1.0
+    assert day_lag(np.zeros((5, 0)), np.random.default_rng(1), n_draws=9).p == 1.0
+    with pytest.raises(ValueError, match="finite"):
+        day_lag(np.full((5, 1), np.nan), np.random.default_rng(1), n_draws=9)
+    with pytest.raises(ValueError, match="at least one draw"):
+        day_lag(np.ones((5, 1)), np.random.default_rng(1), n_draws=0)
+
+
+def test_honest_days_are_seldom_called_dependent_and_dependent_ones_are():
+    rng = np.random.default_rng(8)
+    wild = rng.standard_normal((300, 120, 6)) * np.exp(rng.standard_normal((300, 120, 1)))  # days of unequal size
+    p = np.array([day_lag(u, rng, n_draws=199).p for u in wild])
+    assert np.mean(p <= 0.05) == pytest.approx(0.05, abs=0.038)
+    smooth = wild[:50, 1:] + 0.5 * wild[:50, :-1]
+    assert np.mean([day_lag(u, rng, n_draws=199).p <= 0.05 for u in smooth]) > 0.9

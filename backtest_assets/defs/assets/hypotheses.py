@@ -11,6 +11,7 @@ from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
+from backtest_assets.research.hypotheses.summary import summarise_inference
 from backtest_assets.research.hypotheses.trials import list_trials
 
 
@@ -35,6 +36,22 @@ def hypotheses(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeRes
             desk["phase1_evidence"],
             run=desk.run,
             queue=desk["hypothesis_queue"],
+        )
+    )
+
+
+@table_asset("inference_summary")
+def inference_summary(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """What the inference over all tested hypotheses rests on."""
+    desk = Desk(context, lake, "inference_summary")
+    yield from desk.publish(
+        summarise_inference(
+            desk["event_outcomes"],
+            desk["event_registry"],
+            desk["market_context"],
+            desk["bars_um"],
+            desk["hypotheses"],
+            run=desk.run,
         )
     )
 

@@ -11,6 +11,7 @@ from backtest_assets.research.hypotheses.rules import HypothesisRule
 from backtest_assets.stats.bootstrap import wild_day_bootstrap
 from backtest_assets.stats.clustered import ClusteredMean, accrual_t
 from backtest_assets.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, luckiest_null, romano_wolf
+from backtest_assets.stats.shrinkage import shrink_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Joint:
         p_bh: (n_hypotheses,) Benjamini-Hochberg adjusted p.
         p_by: (n_hypotheses,) Benjamini-Yekutieli adjusted p.
         luckiest: mean over draws of the largest t of all hypotheses without an edge [standard errors].
+        shrunken: (n_hypotheses,) mean excess after costs, shrunk towards no effect but the cost [bps]; NaN if unknown.
     """
 
     clustered: ClusteredMean
@@ -30,6 +32,7 @@ class Joint:
     p_bh: NDArray[np.float64]
     p_by: NDArray[np.float64]
     luckiest: float
+    shrunken: NDArray[np.float64]
 
 
 def clustered_means(rules: Sequence[HypothesisRule], sums: DaySums, *, cost_bps: float) -> ClusteredMean:
@@ -46,9 +49,25 @@ def clustered_means(rules: Sequence[HypothesisRule], sums: DaySums, *, cost_bps:
     Knows:
         outcomes of the split.
     """
-    rows, signs = _rows(rules, sums), _signs(rules)
-    shares = sums.shares[rows]
-    return accrual_t(signs[:, np.newaxis] * sums.sums[rows] - cost_bps * shares, shares)
+    return accrual_t(day_gains(rules, sums, cost_bps=cost_bps), sums.shares[_rows(rules, sums)])
+
+
+def day_gains(rules: Sequence[HypothesisRule], sums: DaySums, *, cost_bps: float) -> NDArray[np.float64]:
+    """Return what each rule earned over costs and drift on each day of one split.
+
+    Args:
+        rules: hypotheses in the order of the result.
+        sums: day sums of the split.
+        cost_bps: cost of a round trip [bps of notional], booked by share of the hold.
+
+    Returns:
+        (n_rules, n_days) [bps of notional], 0 on days without a hold.
+
+    Knows:
+        outcomes of the split.
+    """
+    rows = _rows(rules, sums)
+    return _signs(rules)[:, np.newaxis] * sums.sums[rows] - cost_bps * sums.shares[rows]
 
 
 def judge_together(
@@ -72,6 +91,7 @@ def judge_together(
     rows, column_of = np.unique(_rows(rules, sums), return_inverse=True)
     unsigned = accrual_t(sums.sums[rows], sums.shares[rows])
     draws = wild_day_bootstrap(unsigned.residuals.T, sums.shares[rows].T, rng)
+    shrunken = shrink_means(unsigned.mean, unsigned.standard_error, unsigned.n_days).mean
     t_star = draws[:, column_of] * _signs(rules)
     return Joint(
         clustered,
@@ -79,6 +99,7 @@ def judge_together(
         benjamini_hochberg(clustered.p),
         benjamini_yekutieli(clustered.p),
         luckiest_null(t_star),
+        shrunken[column_of] * _signs(rules) - cost_bps,
     )
 
 

@@ -108,11 +108,12 @@ def score_hypotheses(
         cost, rng = run.cost.round_trip_bps, np.random.default_rng(run.seed)
         joint = judge_together(eligible, study.train, rng, cost_bps=cost)
         confirmation = clustered_means(eligible, study.validation, cost_bps=cost)
-        samples = _effective_sizes(study, eligible)
+        samples = _samples(study, eligible)
         for number, rule in enumerate(eligible):
-            evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base])
+            evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base].size)
             net = RuleCells(rule, study.cells, cost).train_net
             rows[rule] |= evidence | _significance(joint, confirmation, number, net=net, k=run.phase2_multiplicity_k)
+            rows[rule] |= _shown_beside(rule, samples[rule.base], run, n_tested=len(eligible))
     schema = _raw_schema()
     blank = _blank(schema)
     raw = pl.DataFrame([blank | row for row in rows.values()], schema=schema)
@@ -236,24 +237,46 @@ def _significance(joint: Joint, confirmation: ClusteredMean, number: int, *, net
         "p_by": float(joint.p_by[number]),
         "multiplicity_penalty_bps": penalty,
         "expectancy_after_multiplicity_bps": net - penalty,
+        "shrunken_excess_mean_train_bps": float(joint.shrunken[number]),
         "excess_mean_validation_bps": float(confirmation.mean[number]),
         "t_validation": float(confirmation.t[number]),
         "p_validation": float(confirmation.p[number]),
     }
 
 
-def _effective_sizes(study: _Study, eligible: Sequence[HypothesisRule]) -> dict[Base, EffectiveSampleSize]:
-    """Return the effective sample size of every base on train; a sign or a constant cost does not change it."""
+def _shown_beside(rule: HypothesisRule, sample: "_Sample", run: ResearchRun, *, n_tested: int) -> dict[str, Value]:
+    """Return the numbers of older recipes, which take trades for independent or many tests for as many worlds."""
+    penalty = run.phase2_multiplicity_k * sample.deviation * math.sqrt(math.log(max(2, n_tested)) / sample.size.ess)
+    excess, error = rule.sign * sample.mean - run.cost.round_trip_bps, sample.deviation / math.sqrt(sample.size.n)
+    return {
+        "t_iid_train": excess / error if error > 0 else math.nan,
+        "penalty_ln_m_bps": penalty,
+        "penalty_2_ln_m_bps": math.sqrt(2.0) * penalty,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Excess of a base's trades on train before costs: mean and standard deviation [bps], effective sample size."""
+
+    mean: float
+    deviation: float
+    size: EffectiveSampleSize
+
+
+def _samples(study: _Study, eligible: Sequence[HypothesisRule]) -> dict[Base, _Sample]:
+    """Return the sample of every base on train; a sign or a constant cost changes neither its scatter nor its size."""
     needed = ("event_type", "delay_bars", "hold_bars")
     train = _own_trades(study.trades, study.run).filter(pl.col("split") == Split.TRAIN)
     cells = train.with_columns(excess=pl.col("pnl") - pl.col("drift")).partition_by(needed, as_dict=True)
-    sizes: dict[Base, EffectiveSampleSize] = {}
+    samples: dict[Base, _Sample] = {}
     for base in sorted({rule.base for rule in eligible}):
         family, condition, delay, hold = base
         cell = cells[family, delay, hold]
         excess = cell["excess"].filter(cell[condition]).to_numpy()
-        sizes[base] = effective_sample_size(excess, study.run.phase2_ess_max_lag)
-    return sizes
+        size = effective_sample_size(excess, study.run.phase2_ess_max_lag)
+        samples[base] = _Sample(float(excess.mean()), float(excess.std(ddof=1)), size)
+    return samples
 
 
 def _raw_schema() -> pl.Schema:
