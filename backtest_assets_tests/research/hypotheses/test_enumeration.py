@@ -115,7 +115,10 @@ def test_multiplicity_counts_what_is_tested_and_no_other_number_changes():
     tested = table.filter("is_eligible")
     same = full.join(tested.select("hypothesis_id"), on="hypothesis_id", how="semi")
     assert 0 < tested.height < full.filter("is_eligible").height
-    joint = ["p_rw", "p_bh", "p_by", "multiplicity_penalty_bps", "expectancy_after_multiplicity_bps"]
+    joint = [
+        "p_rw", "p_bh", "p_by", "multiplicity_penalty_bps", "expectancy_after_multiplicity_bps", "penalty_ln_m_bps",
+        "penalty_2_ln_m_bps", "shrunken_excess_mean_train_bps",
+    ]  # fmt: skip
     alone = [
         name for name in HYPOTHESES.schema if name not in joint and not name.startswith(("gate_", "status", "fail"))
     ]
