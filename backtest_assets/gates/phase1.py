@@ -16,7 +16,7 @@ MAX_FROZEN: Final = 0
 """Families frozen or not run that deserve no remark [families]."""
 
 _STATISTICS: Final = (
-    "mean_event", "mean_control", "delta", "n_clusters", "se", "ci_low", "ci_high", "z", "p_family", "n_placebo_clusters",
+    "mean_event", "mean_control", "delta", "n_clusters", "se", "ci_low", "ci_high", "z", "p_family", "placebo_clusters_effective",
     "p_shifted", "p_placebo", "z_placebo_max", "shuffled_rejection_share", "n_years", "n_years_opposite", "n_groups",
     "n_groups_opposite",
 )  # fmt: skip

@@ -151,7 +151,7 @@ def drawn_bounds(rows: pl.DataFrame) -> pl.DataFrame:
     its bounds claims too much, one above them too little.
 
     Args:
-        rows: `event_type`, `metric`, `z`, `g`, `n_effective`, `n_placebos`, `z_placebo_max` and `n_placebo_clusters`, of all
+        rows: `event_type`, `metric`, `z`, `g`, `n_effective`, `n_placebos`, `z_placebo_max` and `placebo_clusters_effective`, of all
             metrics of each family.
 
     Returns:
@@ -163,7 +163,7 @@ def drawn_bounds(rows: pl.DataFrame) -> pl.DataFrame:
             *_between(
                 "p_placebo",
                 of_family,
-                ("z_placebo_max", "n_placebo_clusters", "n_placebo_clusters"),
+                ("z_placebo_max", "placebo_clusters_effective", "placebo_clusters_effective"),
                 _numbers(of_family, "n_placebos"),
                 is_any=True,
             ),

@@ -77,7 +77,7 @@ PHASE1_EVIDENCE = Table(
             nullable=True,
         ),
         _known_if_run(
-            "n_placebo_clusters",
+            "placebo_clusters_effective",
             "1",
             "Fewest days or weeks of one of them, as many as equal ones would weigh: what bounds their p.",
         ),

@@ -172,7 +172,11 @@ def drawn(rng: np.random.Generator, n_clusters: int, share: float) -> pl.DataFra
     values[:, 0] += rng.standard_t(3, (n_clusters, 7))[days] + rng.choice([0.0, 0.5, 1.0, 2.0])
     found = compare_sets(values, days, rng)
     columns = {"z": found.t, "g": found.n_clusters, "n_effective": found.n_effective, "p_family": found.p_family}
-    placebos = {"n_placebos": [1] * 7, "z_placebo_max": np.abs(found.t), "n_placebo_clusters": found.n_effective}
+    placebos = {
+        "n_placebos": [1] * 7,
+        "z_placebo_max": np.abs(found.t),
+        "placebo_clusters_effective": found.n_effective,
+    }
     return pl.DataFrame({**columns, **placebos}).with_columns(event_type=pl.lit("one")).filter(~pl.col("z").is_nan())
 
 
@@ -190,7 +194,7 @@ def test_bounds_close_on_what_decides():
     z, many = [0.0, 1.5, 2.5, 3.5, 4.5, 6.0, 8.0], [200] * 7
     rows = pl.DataFrame({
         "event_type": ["one"] * 7, "z": z, "g": many, "n_effective": [150.0] * 7,
-        "n_placebos": [8] * 7, "z_placebo_max": z, "n_placebo_clusters": [150.0] * 7,
+        "n_placebos": [8] * 7, "z_placebo_max": z, "placebo_clusters_effective": [150.0] * 7,
     })  # fmt: skip
     found = drawn_bounds(rows)
     assert found["p_family_high"].is_sorted(descending=True)

@@ -219,7 +219,7 @@ def _statistics(numbers: FamilyNumbers, i: int) -> dict[str, Value]:
         "p_shifted": float(numbers.placebos.p_shifted[i]),
         "p_placebo": float(numbers.placebos.p[i]),
         "z_placebo_max": float(numbers.placebos.t_max[i]),
-        "n_placebo_clusters": float(numbers.placebos.n_effective[i]),
+        "placebo_clusters_effective": float(numbers.placebos.n_effective[i]),
         "shuffled_rejection_share": numbers.rejected_shuffles,
         "n_years": int(numbers.n_years[i]),
         "n_years_opposite": int(numbers.n_years_opposite[i]),

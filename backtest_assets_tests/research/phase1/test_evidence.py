@@ -89,7 +89,7 @@ def test_every_family_and_metric_has_a_row_and_one_decision():
     assert judged.height > 0
     assert judged.null_count().sum_horizontal().item() == 0
     assert judged["n_placebos"].is_between(MIN_PLACEBOS, len(PLACEBO_WEEKS)).all()
-    assert (judged["n_placebo_clusters"] > 1).all()
+    assert (judged["placebo_clusters_effective"] > 1).all()
     unjudged = table.filter(pl.col("decision") == "not_run")
     assert unjudged["z"].null_count() == unjudged.height > 0
     few = table["ground"].is_in(["unsupported", "few_matched"])
