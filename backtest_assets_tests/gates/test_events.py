@@ -186,7 +186,10 @@ def test_a_threshold_of_any_family_that_its_past_does_not_give_is_found(family):
 
 @pytest.mark.parametrize(
     "family",
-    [EventType.LIQUIDITY_ABSENCE_WINDOW, EventType.LIQUIDITY_REFILL_LAG_WINDOW, EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW],
+    [
+        EventType.LIQUIDITY_ABSENCE_WINDOW, EventType.LIQUIDITY_REFILL_LAG_WINDOW, EventType.CROSS_VENUE_DESYNC,
+        EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+    ],
 )  # fmt: skip
 def test_a_family_that_passes_its_bars_over_is_found(family):
     lost = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("event_type") != family.value))
@@ -198,7 +201,7 @@ def test_a_family_that_passes_its_bars_over_is_found(family):
 
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
     verdict = answer(GATES_EVENT_CANDIDATES[-1], EVENTS)
-    assert (10, False) == (verdict.verdict.observed, verdict.blocks)
+    assert (11, False) == (verdict.verdict.observed, verdict.blocks)
     counts = EVENTS.frame.filter(CENTRE, pl.col("status") == "accepted").group_by("event_type").len()
     shocks = counts.filter(pl.col("event_type") == "vol_shock_relaxation")["len"][0]
     assert shocks < FEW_EVENTS
