@@ -10,6 +10,7 @@ from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
 from backtest_assets.gates.detected import changed_families
+from backtest_assets.gates.exceeded import N_SAMPLED, unlike_thresholds
 from backtest_assets.gates.foresight import N_CUTS, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.spacing import too_soon
@@ -169,6 +170,13 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
         "shocks_recounted",
         "Volatility shocks found again by an independent rolling quantile are the stored candidates.",
         _miscounted,
+        fix="features changed after detection: rebuild event_candidates",
+    ),
+    rows_gate(
+        "thresholds_recounted",
+        f"Of every family but shocks and aftershocks {N_SAMPLED} candidates have the threshold that their window gives when "
+        f"it is sorted anew; of the four with the plainest triggers, {N_SAMPLED} likely bars that are no candidates do not fire.",
+        unlike_thresholds,
         fix="features changed after detection: rebuild event_candidates",
     ),
     rows_gate(

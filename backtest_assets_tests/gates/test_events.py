@@ -15,6 +15,7 @@ from backtest_assets.gates.events import (
     GATES_EVENT_CONTROLS,
     GATES_EVENT_FAMILIES,
 )
+from backtest_assets.gates.exceeded import unlike_thresholds
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.phase1.criteria import MIN_MATCHED
@@ -80,6 +81,9 @@ def test_no_controls_are_legal_only_where_there_is_no_event():
         ({"severity": pl.col("severity") * 1.01}, "triggers_true"),
         ({"side": -pl.col("side")}, "triggers_true"),
         ({"onset_at": pl.col("onset_at") - BAR}, "shocks_recounted"),
+        ({"threshold": pl.col("threshold") * 1.001}, "thresholds_recounted"),
+        ({"threshold": pl.lit(None, pl.Float64)}, "thresholds_recounted"),
+        ({"variant": pl.lit("rate_plus")}, "thresholds_recounted"),
         ({"status": pl.lit("accepted")}, "spaced"),
         ({"threshold": pl.col("threshold") * 1.01}, "prefix_invariant"),
     ],
@@ -174,9 +178,37 @@ def test_a_declared_measure_that_is_not_the_one_the_bar_has_is_untrue(family, sa
     assert 0 < n_of_others == untrue_triggers(replace(EVENTS, frame=lied)).height
 
 
+RECOUNTED = [f for f in EventType if f not in (EventType.VOL_SHOCK_RELAXATION, EventType.VOL_AFTERSHOCK_WINDOW)]
+
+
+@pytest.mark.parametrize("family", RECOUNTED)
+def test_a_threshold_of_any_family_that_its_past_does_not_give_is_found(family):
+    assert 0 == unlike_thresholds(EVENTS).height
+    of_it = pl.col("event_type") == family.value
+    wrong = events(threshold=pl.col("threshold") * pl.when(of_it).then(1 + 1e-6).otherwise(1.0))
+    sampled = unlike_thresholds(wrong).filter(pl.col("threshold").is_not_null())
+    assert {family.value} == set(sampled["event_type"])
+    assert min(64, EVENTS.frame.filter(of_it).height) == sampled.height
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        EventType.LIQUIDITY_ABSENCE_WINDOW, EventType.LIQUIDITY_REFILL_LAG_WINDOW, EventType.CROSS_VENUE_DESYNC,
+        EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW,
+    ],
+)  # fmt: skip
+def test_a_family_that_passes_its_bars_over_is_found(family):
+    lost = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("event_type") != family.value))
+    missed = unlike_thresholds(lost)
+    assert {family.value} == set(missed["event_type"])
+    known = EVENTS.frame.filter(CENTRE, pl.col("event_type") == family.value)
+    assert missed.height == missed.join(known, on=["symbol", "onset_at"], how="semi").height
+
+
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
     verdict = answer(GATES_EVENT_CANDIDATES[-1], EVENTS)
-    assert (10, False) == (verdict.verdict.observed, verdict.blocks)
+    assert (11, False) == (verdict.verdict.observed, verdict.blocks)
     counts = EVENTS.frame.filter(CENTRE, pl.col("status") == "accepted").group_by("event_type").len()
     shocks = counts.filter(pl.col("event_type") == "vol_shock_relaxation")["len"][0]
     assert shocks < FEW_EVENTS

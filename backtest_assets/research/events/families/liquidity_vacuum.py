@@ -90,7 +90,8 @@ def detect(view: MarketView, *, params: Vacuum) -> pl.DataFrame:
 
 def _thin(bar_grid: SymbolGrid, grid: SymbolGrid, params: Vacuum) -> BoolArray:
     width = _over_median(grid.values("range_frac"), params)
-    depth = np.where(width > params.wide_ratio, _traded(bar_grid, grid, params) / width, np.nan)
+    unknown = np.full(width.size, np.nan)
+    depth = np.divide(_traded(bar_grid, grid, params), width, out=unknown, where=width > params.wide_ratio)
     usual = lagged(rolling_quantile(depth, THRESHOLD_BARS, _LEAST_WIDE, params.rate))
     return (depth > 0) & (depth * BEYOND < usual)
 
