@@ -93,7 +93,9 @@ def describe_best(hypotheses: pl.DataFrame) -> str:
     if tested.is_empty():
         return "no hypothesis had enough events and days to be tested; choose a longer window or more symbols"
     best = tested.sort("t_train", "hypothesis_id", descending=[True, False]).row(0, named=True)
-    name = f"{best['event_type']} {best['condition']} {best['side_rule']} hold {best['hold_bars']} (t {best['t_train']:.2f})"
+    wait = f" delay {best['delay_bars']}" if best["delay_bars"] else ""
+    rule = f"{best['event_type']} {best['condition']} {best['side_rule']}{wait} hold {best['hold_bars']}"
+    name = f"{rule} (t {best['t_train']:.2f})"
     first = next((gate for gate in GATE_NUMBERS if not best[gate]), None)
     if first is None:
         return f"best candidate {name} passes every gate"

@@ -40,11 +40,16 @@ def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
     validated = surviving.filter(pl.col("gate_validation"))
     selected = hypotheses.filter(pl.col("status") == "selected")
     who = "asked for by the hypothesis queue" if hypotheses["queue_rank"].count() else "declared"
+    beyond = hypotheses.filter(pl.col("status") == "beyond_budget").height
+    why = "too few events or days to be tested" + (f", or beyond the budget of conditions ({beyond})" if beyond else "")
     return (
         _stop(
-            "hypotheses", hypotheses, "hypotheses", f"Families x conditions x sides x holds, {who} before any result."
+            "hypotheses",
+            hypotheses,
+            "hypotheses",
+            f"Families x conditions x sides x delays x holds, {who} before any result.",
         ),
-        _stop("eligible", eligible, "hypotheses", _lost(hypotheses, eligible, "too few events or days to be tested")),
+        _stop("eligible", eligible, "hypotheses", _lost(hypotheses, eligible, why)),
         _stop(
             "phase1_passed",
             admitted,

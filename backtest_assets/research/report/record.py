@@ -34,7 +34,9 @@ def hypotheses_grid(inputs: ReportInputs) -> Grid:
     shown = ranked.with_row_index("rank").filter((pl.col("rank") < TOP) | (pl.col("status") == "selected"))
     lines = tuple(
         Line(
-            hypothesis_label(row["event_type"], row["condition"], row["side_rule"], row["hold_bars"]),
+            hypothesis_label(
+                row["event_type"], row["condition"], row["side_rule"], row["hold_bars"], row["delay_bars"]
+            ),
             (
                 *(
                     Row("hypotheses", f"{row['hypothesis_id']}/{name}", observed=row[name], unit=unit)

@@ -151,10 +151,14 @@ def hours_text(bars: int) -> str:
     return f"{bars / _BARS_PER_HOUR:g} h"
 
 
-def hypothesis_label(event_type: str, condition: str, side_rule: str, hold_bars: int) -> str:
-    """Return a hypothesis in a few words."""
-    words = condition_words(condition)
-    return f"{plain(event_type)}{', ' + words if words else ''}: {plain(side_rule)}, {hours_text(hold_bars)}"
+def hypothesis_label(event_type: str, condition: str, side_rule: str, hold_bars: int, delay_bars: int = 0) -> str:
+    """Return a hypothesis in a few words.
+
+    >>> hypothesis_label("liquidity_vacuum", "session_us", "long", 4, 8)
+    'liquidity vacuum, in the US session: long, 1 h, after waiting 2 h'
+    """
+    words, wait = condition_words(condition), f", after waiting {hours_text(delay_bars)}" if delay_bars else ""
+    return f"{plain(event_type)}{', ' + words if words else ''}: {plain(side_rule)}, {hours_text(hold_bars)}{wait}"
 
 
 def rule_words(blueprint: Blueprint) -> str:
