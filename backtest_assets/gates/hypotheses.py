@@ -53,7 +53,7 @@ def _ask_declared(evidence: Evidence) -> Verdict:
     n_symbols = len(run.symbol_list)
     conditions = [
         2 + REGIME_CONDITIONS + (n_symbols if n_symbols > 1 else 0) + (2 if family.is_sided else 0)
-        for family in run.event_types
+        for family in run.phase2_families
     ]
     expected = sum(conditions) * 2 * len(HOLD_GRID_BARS)
     if run.obeys_queue:

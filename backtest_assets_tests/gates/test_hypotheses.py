@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -85,6 +86,15 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
 )
 def test_every_corruption_of_the_hypotheses_is_caught(change, gate):
     assert gate in red(GATES_HYPOTHESES, evidence(HYPOTHESES, change(planted()[1])))
+
+
+def test_a_narrowed_run_has_the_hypotheses_of_its_family_and_no_other():
+    w, hypotheses = planted()
+    own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
+    one = replace(w.run, phase2_event_type="liquidity_vacuum")
+    assert red(GATES_HYPOTHESES, replace(evidence(HYPOTHESES, own), run=one)) == {"candidates_selected"}
+    assert "all_declared_present" in red(GATES_HYPOTHESES, replace(evidence(HYPOTHESES, hypotheses), run=one))
+    assert "all_declared_present" in red(GATES_HYPOTHESES, evidence(HYPOTHESES, own))
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     families = ", ".join(" ".join(row) for row in closed.select("event_type", "phase1_decision").iter_rows()) or "none"
     who = f"the hypothesis queue of run {run.run_id} asks for" if run.obeys_queue else f"run {run.run_id} declares"
     return {
-        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.event_types)} families",
+        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.phase2_families)} families",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} had enough events and days; first short of: {why}",
         "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",
