@@ -8,7 +8,7 @@ import pytest
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.registry import FAMILIES
 from backtest_assets.research.events.told import controls_by_family, events_by_family, fates_by_family
-from backtest_assets_tests.properties.random_market import a_run, random_market
+from backtest_assets_tests.properties.random_market import random_market
 
 MARKET = random_market(7)
 FATES = fates_by_family(MARKET.candidates, run=MARKET.run)

@@ -1,6 +1,6 @@
 import math
-from datetime import timedelta
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 
 import numpy as np
