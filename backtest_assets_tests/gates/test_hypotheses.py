@@ -7,11 +7,10 @@ import pytest
 
 from backtest_assets.domain.market import Partition
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST, GATES_TRIAL_LEDGER
+from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
-from backtest_assets.research.hypotheses.trials import list_trials
-from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
+from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
@@ -123,35 +122,6 @@ def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
     remark = answers["candidates_selected"]
     assert (remark.verdict.passed, remark.blocks) == (False, False)
     assert "multiplicity 1673" in remark.verdict.detail
-
-
-def test_a_complete_ledger_keeps_every_gate_and_may_only_grow():
-    w, hypotheses = planted()
-    first = list_trials(hypotheses, "d1", run=w.run)
-    grown = list_trials(hypotheses, "d2", run=w.run, previous=first)
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first)) == set()
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, grown, previous=first)) == set()
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first, previous=grown)) == {"grows_only"}
-    changed = grown.with_columns(detail=pl.lit("x"))
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, changed, previous=first)) == {"grows_only"}
-
-
-def test_uncounted_tests_and_unknown_kinds_are_red():
-    w, hypotheses = planted()
-    ledger = list_trials(hypotheses, "d1", run=w.run)
-    forgotten = ledger.filter(pl.col("hypothesis_id") != hypotheses["hypothesis_id"][0])
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, forgotten)) == {"counts_every_test"}
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, nulls(ledger))) >= {"counts_every_test", "kinds_known"}
-
-
-def test_an_empty_ledger_is_legal_only_where_nothing_was_ever_tested():
-    w, hypotheses = planted()
-    empty, untested = TRIAL_LEDGER.empty(), hypotheses.with_columns(is_eligible=pl.lit(value=False))
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty)) == errors(GATES_TRIAL_LEDGER)
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested})) == set()
-    before = list_trials(hypotheses, "d1", run=w.run)
-    asked = evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested}, previous=before)
-    assert red(GATES_TRIAL_LEDGER, asked) == errors(GATES_TRIAL_LEDGER)
 
 
 def test_a_true_decision_keeps_every_gate():
