@@ -10,7 +10,7 @@ import polars as pl
 from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect, refusal_failure
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
-from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_record
+from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_chronicle
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Listing, Partition
@@ -53,7 +53,7 @@ class Desk:
     def __getitem__(self, table: str) -> pl.DataFrame:
         """Return the rows of a declared input, inside the run's window and warm-up, in key order.
 
-        A record of all runs has two columns more: `of_run_id`, and `ledger_digest`, the content digest of its partition.
+        A chronicle has two columns more: `of_run_id`, and `ledger_digest`, the content digest of its partition.
         """
         if table not in self._frames:
             self._frames[table] = self._load(table)
@@ -140,8 +140,8 @@ class Desk:
         contract = TABLES[table]
         if not admitted:
             return contract.empty()
-        if is_record(self._table.name, table):
-            return record_rows(self._lake.lake, contract, admitted)
+        if is_chronicle(self._table.name, table):
+            return chronicle_rows(self._lake.lake, contract, admitted)
         rows = self._lake.lake.scan([one.publication for one in admitted])
         if contract.layer == "market":
             at = next(name for name in _TIME_COLUMNS if name in contract.schema)
@@ -157,14 +157,14 @@ class Desk:
         )
 
 
-def record_rows(lake: Lake, table: Table, admitted: Iterable[Admitted]) -> pl.DataFrame:
-    """Return the rows of a record of all runs, each with the run and the content digest of its partition.
+def chronicle_rows(lake: Lake, table: Table, admitted: Iterable[Admitted]) -> pl.DataFrame:
+    """Return the rows of a chronicle, each with the run and the content digest of its partition.
 
     Rows that were stored before the table gained a nullable column have null there.
 
     Args:
         lake: the store.
-        table: contract of the record.
+        table: contract of the chronicle.
         admitted: its partitions, at least one.
 
     Raises:

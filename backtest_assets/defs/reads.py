@@ -15,7 +15,7 @@ class Read:
         is_optional: partitions that are absent or red are left out, and said so, instead of refusing.
         is_alternative: optional, but of a table's alternatives at least one is required.
         only_if_promoted: read only when the checklist says PROMOTE; otherwise it was rightly never made.
-        is_of_all_runs: not the run's own partition, but that of every run there ever was: a record that only grows. What
+        is_of_all_runs: not the run's own partition, but that of every run there ever was: a chronicle, which only grows. What
             one was made from may have changed since; none may be missing.
     """
 
@@ -186,8 +186,8 @@ EXECUTION_TABLES: Final = frozenset(
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
 
 
-def is_record(reader: str, table: str) -> bool:
-    """Return whether a table reads another one of all runs, as a record of what was done."""
+def is_chronicle(reader: str, table: str) -> bool:
+    """Return whether a table reads another one of all runs, as a chronicle."""
     return any(read.table == table and read.is_of_all_runs for read in READS[reader])
 
 

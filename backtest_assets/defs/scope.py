@@ -63,14 +63,14 @@ def admit(guard: Guard, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:
 
     Of a market table the window's months are required (unless the read is optional); of the months before it, the
     unbroken stretch of admitted months that ends at the window is taken. Data of another source than the run is frozen
-    on are refused (R53). Of a record of all runs every run's partition is required, the run's own among them.
+    on are refused (R53). Of a chronicle every run's partition is required, the run's own among them.
 
     Raises:
         dagster.Failure: if a required partition is refused.
     """
     look = guard.inspect
     if read.is_of_all_runs:
-        found = guard.inspect_records(read.table, [Partition.of_run(run.run_id)])
+        found = guard.inspect_chronicles(read.table, [Partition.of_run(run.run_id)])
         if found.refused:
             raise refusal_failure(found.refused)
         return found.admitted

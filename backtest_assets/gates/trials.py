@@ -153,7 +153,7 @@ def _fewer(evidence: Evidence) -> pl.DataFrame:
 
 
 def _effective_error(evidence: Evidence) -> tuple[float, str]:
-    said = set(evidence.frame["n_effective_all"].to_list())
+    said = set(evidence.frame["effective_trials_all"].to_list())
     if len(said) != 1 or None in said:
         return math.nan, "the rows are of two minds"
     (observed,) = said
@@ -214,7 +214,7 @@ def uncounted_trials(evidence: Evidence) -> tuple[float, str]:
     """
     counts, ledgers = evidence.inputs["trial_counts"], evidence.inputs["trial_ledger"]
     said = counts["n_trials_all"].unique().to_list()
-    if len(said) != 1 or said[0] is None or not counts["n_effective_all"].is_finite().all():
+    if len(said) != 1 or said[0] is None or not counts["effective_trials_all"].is_finite().all():
         return math.nan, f"trial_counts[{evidence.partition.label}] has no count; trials of all runs not counted"
     now = ledgers.group_by("of_run_id", "ledger_digest").len().select("of_run_id", "ledger_digest")
     new = now.join(counts, on=["of_run_id", "ledger_digest"], how="anti")["of_run_id"].sort().to_list()

@@ -1,4 +1,4 @@
-"""Runs of nothing but a trial ledger, its count and a decision on it, published as everything is; for records of all runs.
+"""Runs of nothing but a trial ledger, its count and a decision on it, published as everything is; for chronicles.
 
 As a program: `python -m backtest_assets_tests.defs.ledgers ROOT RUN_ID DATA..` appends the trials of one run, data set by
 data set, in a process of its own.
@@ -15,7 +15,7 @@ import dagster as dg
 import polars as pl
 
 from backtest_assets.defs.assets.asset import table_asset
-from backtest_assets.defs.desk import record_rows
+from backtest_assets.defs.desk import chronicle_rows
 from backtest_assets.defs.guard import Guard, Inspection, check_unaltered, refusal_failure
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.defs.publish import AssetEvent, Made, publish
@@ -51,10 +51,10 @@ def trial_ledger(
 @table_asset("trial_counts")
 def trial_counts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     partition = Partition.of_run(context.partition_key)
-    found = Guard(context.instance, lake).inspect_records("trial_ledger", [partition])
+    found = Guard(context.instance, lake).inspect_chronicles("trial_ledger", [partition])
     if found.refused:
         raise refusal_failure(found.refused)
-    ledgers = record_rows(lake.lake, TRIAL_LEDGER, found.admitted)
+    ledgers = chronicle_rows(lake.lake, TRIAL_LEDGER, found.admitted)
     frames = {"trial_ledger": ledgers, "hypotheses": eligible_of(IDS)}
     inputs = [one.input_for("trial_counts") for one in found.admitted]
     latest = ledgers.filter(of_run_id=context.partition_key)["inputs_digest"].sort()[-1]
@@ -81,13 +81,13 @@ class Ledgers:
         return self._made(trial_counts, run_id, {})
 
     def asked(self) -> Inspection:
-        return Guard(self.instance, self.resource).inspect_records("trial_ledger")
+        return Guard(self.instance, self.resource).inspect_chronicles("trial_ledger")
 
     def refused(self) -> list[str]:
         return [str(one) for one in self.asked().refused]
 
     def n_trials(self) -> int:
-        return record_rows(self.lake, TRIAL_LEDGER, self.asked().admitted)["trial_id"].n_unique()
+        return chronicle_rows(self.lake, TRIAL_LEDGER, self.asked().admitted)["trial_id"].n_unique()
 
     def rows(self, table: str, run_id: str) -> pl.DataFrame:
         publication = self.lake.current(table, Partition.of_run(run_id))

@@ -132,7 +132,7 @@ def test_a_changed_witness_refuses_too(two: Ledgers):
 
 
 def test_a_run_without_a_ledger_of_its_own_has_nothing_to_count(two: Ledgers):
-    found = Guard(two.instance, two.resource).inspect_records("trial_ledger", [Partition.of_run("Z")])
+    found = Guard(two.instance, two.resource).inspect_chronicles("trial_ledger", [Partition.of_run("Z")])
     assert ["trial_ledger[Z]: nothing knows of it; materialise it first"] == [str(one) for one in found.refused]
     assert {"A", "B"} == {one.publication.partition.label for one in found.admitted}
 

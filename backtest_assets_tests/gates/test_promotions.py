@@ -82,7 +82,7 @@ LEDGERS, COUNTS = DONE.frames["trial_ledger"], DONE.frames["trial_counts"]
         ({"trial_counts": COUNTS.filter(of_run_id="t")}, "of runs other"),
         ({"trial_counts": COUNTS.clear()}, "has no count"),
         ({"trial_counts": COUNTS.with_columns(n_trials_all=pl.lit(None, pl.Int64))}, "has no count"),
-        ({"trial_counts": COUNTS.with_columns(n_effective_all=pl.lit(float("nan")))}, "has no count"),
+        ({"trial_counts": COUNTS.with_columns(effective_trials_all=pl.lit(float("nan")))}, "has no count"),
         ({"trial_counts": COUNTS.with_columns(n_trials_all=pl.col("n_trials_all") - 1)}, "trials not counted"),
     ],
 )

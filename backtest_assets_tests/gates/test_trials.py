@@ -156,9 +156,12 @@ def test_true_counts_keep_every_gate_and_never_fall():
         (lambda f: f.with_columns(is_same_data=pl.lit(value=True)), "same_data_is_the_runs"),
         (lambda f: f.with_columns(is_same_data=~pl.col("is_same_data")), "same_data_is_the_runs"),
         (lambda f: f.with_columns(is_same_data=pl.col("of_run_id") == "w"), "same_data_is_the_runs"),
-        (lambda f: f.with_columns(n_effective_all=pl.col("n_effective_all") * 0.99), "effective_recomputed"),
-        (lambda f: f.with_columns(n_effective_all=pl.lit(None, pl.Float64)), "effective_recomputed"),
-        (lambda f: f.with_columns(n_effective_all=pl.int_range(pl.len()).cast(pl.Float64)), "effective_recomputed"),
+        (lambda f: f.with_columns(effective_trials_all=pl.col("effective_trials_all") * 0.99), "effective_recomputed"),
+        (lambda f: f.with_columns(effective_trials_all=pl.lit(None, pl.Float64)), "effective_recomputed"),
+        (
+            lambda f: f.with_columns(effective_trials_all=pl.int_range(pl.len()).cast(pl.Float64)),
+            "effective_recomputed",
+        ),
     ],
 )
 def test_every_corruption_of_the_counts_is_caught(change, gate):

@@ -90,7 +90,7 @@ def count_trials(ledgers: pl.DataFrame, outcomes_digest: str) -> pl.DataFrame:
             n_trials_all=pl.lit(distinct.height, pl.Int64),
             n_hypotheses_all=pl.lit(tested.height, pl.Int64),
             n_trials_same_data=pl.lit(distinct.filter(same).height, pl.Int64),
-            n_effective_all=pl.lit(_effective(ledgers.filter(pl.col("kind") == "hypothesis")), pl.Float64),
+            effective_trials_all=pl.lit(_effective(ledgers.filter(pl.col("kind") == "hypothesis")), pl.Float64),
         )
     )
 

@@ -12,7 +12,7 @@ WORTH_2 = equivalent_trials(2.0)
 
 def totals(*ledgers: pl.DataFrame, data: str = "d1") -> tuple[int, int, int, float]:
     counted = count_trials(pl.concat(ledgers), data)
-    names = ("n_trials_all", "n_hypotheses_all", "n_trials_same_data", "n_effective_all")
+    names = ("n_trials_all", "n_hypotheses_all", "n_trials_same_data", "effective_trials_all")
     (row,) = counted.select(names).unique().rows()
     return row
 
