@@ -1,7 +1,7 @@
 """Where a research asset works: its inputs read through the guard, its rows handed to `publish` with their lineage."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import dagster as dg
@@ -10,12 +10,14 @@ import polars as pl
 from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect, refusal_failure
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
-from backtest_assets.defs.reads import EXECUTION_TABLES, READS
+from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_chronicle
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.lake.publication import Input
+from backtest_assets.lake.store import Lake
+from backtest_assets.tables.contract import Table
 from backtest_assets.tables.registry import TABLES
 
 PROMOTE: Final = "PROMOTE"
@@ -40,16 +42,19 @@ class Desk:
         self.run: ResearchRun = frozen_run(context.instance, lake, context.partition_key)
         self._admitted: dict[str, tuple[Admitted, ...]] = {}
         self._frames: dict[str, pl.DataFrame] = {}
-        look = Guard(context.instance, lake).inspect
+        guard = Guard(context.instance, lake)
         for read in READS[table]:
             if read.only_if_promoted and self.decision != PROMOTE:
                 continue
-            self._admitted[read.table] = admit(look, read, self.run)
+            self._admitted[read.table] = admit(guard, read, self.run)
             if read.table == "research_checklist" and table in EXECUTION_TABLES and self.decision != PROMOTE:
                 raise self._closed()
 
     def __getitem__(self, table: str) -> pl.DataFrame:
-        """Return the rows of a declared input, inside the run's window and warm-up, in key order."""
+        """Return the rows of a declared input, inside the run's window and warm-up, in key order.
+
+        A chronicle has two columns more: `of_run_id`, and `ledger_digest`, the content digest of its partition.
+        """
         if table not in self._frames:
             self._frames[table] = self._load(table)
         return self._frames[table]
@@ -62,7 +67,9 @@ class Desk:
         """
         partition = Partition.of_run(self.run.run_id)
         published = check_unaltered(self._context.instance, self._lake.lake, self._table.name, partition)
-        return self._table.empty() if published is None else self._lake.lake.scan([published]).collect()
+        if published is None:
+            return self._table.empty()
+        return self._table.widen(self._lake.lake.scan([published]).collect())
 
     @property
     def decision(self) -> str:
@@ -133,6 +140,8 @@ class Desk:
         contract = TABLES[table]
         if not admitted:
             return contract.empty()
+        if is_chronicle(self._table.name, table):
+            return chronicle_rows(self._lake.lake, contract, admitted)
         rows = self._lake.lake.scan([one.publication for one in admitted])
         if contract.layer == "market":
             at = next(name for name in _TIME_COLUMNS if name in contract.schema)
@@ -146,6 +155,27 @@ class Desk:
             description=f"refused: the checklist of run {self.run.run_id} says {self.decision}, so execution stays closed (R80). {reasons}",
             allow_retries=False,
         )
+
+
+def chronicle_rows(lake: Lake, table: Table, admitted: Iterable[Admitted]) -> pl.DataFrame:
+    """Return the rows of a chronicle, each with the run and the content digest of its partition.
+
+    Rows that were stored before the table gained a nullable column have null there.
+
+    Args:
+        lake: the store.
+        table: contract of the chronicle.
+        admitted: its partitions, at least one.
+
+    Raises:
+        TableError: if a partition does not keep the contract in anything else.
+    """
+    return pl.concat(
+        table.conform(table.widen(lake.scan([one.publication]).collect())).with_columns(
+            of_run_id=pl.lit(one.publication.partition["run_id"]), ledger_digest=pl.lit(one.publication.digest)
+        )
+        for one in admitted
+    )
 
 
 def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) -> ResearchRun:

@@ -280,8 +280,8 @@ def _register(instance: dg.DagsterInstance, symbols: Iterable[str]) -> None:
 def _drive_stage(
     session: Session, run: ResearchRun, job: str, tables: Sequence[str], *, is_promoted: bool, is_forced: bool
 ) -> Work:
-    look = Guard(session.instance, session.resource).inspect
-    up_to_date = itertools.takewhile(lambda name: is_fresh_research(look, name, run, is_promoted=is_promoted), tables)
+    guard = Guard(session.instance, session.resource)
+    up_to_date = itertools.takewhile(lambda name: is_fresh_research(guard, name, run, is_promoted=is_promoted), tables)
     fresh = [] if is_forced else list(up_to_date)
     stale = [table for table in tables if table not in fresh]
     for table in fresh:

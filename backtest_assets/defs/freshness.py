@@ -11,11 +11,11 @@ from backtest_assets.defs.guard import Admitted, Guard, Refusal, inspect
 from backtest_assets.defs.listing import LIFE, listing_notes
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource
-from backtest_assets.defs.scope import Look, admit, admit_months
+from backtest_assets.defs.scope import admit, admit_months
 from backtest_assets.domain.clock import month_end
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import RefusedError, SourceError
+from backtest_assets.errors import BacktestAssetsError, RefusedError, SourceError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.sources.base import Dataset, Slice, Source
 from backtest_assets.tables.registry import TABLES
@@ -117,16 +117,16 @@ def _closed_since(publication: Publication, as_of: datetime) -> bool:
     return publication.published_at < month_end(publication.partition["month"]) <= as_of
 
 
-def is_fresh_research(look: Look, table: str, run: ResearchRun, *, is_promoted: bool) -> bool:
+def is_fresh_research(guard: Guard, table: str, run: ResearchRun, *, is_promoted: bool) -> bool:
     """Return whether a run's table is admitted, of the current code, and made from what the run would read now."""
-    inspection = look(table, [Partition.of_run(run.run_id)])
+    inspection = guard.inspect(table, [Partition.of_run(run.run_id)])
     if inspection.refused or not _same_code(inspection.admitted[0].publication):
         return False
     try:
         offered = [
-            one for read in READS[table] if is_promoted or not read.only_if_promoted for one in admit(look, read, run)
+            one for read in READS[table] if is_promoted or not read.only_if_promoted for one in admit(guard, read, run)
         ]
-    except dg.Failure:
+    except (dg.Failure, BacktestAssetsError):
         return False
     return _consumed(inspection.admitted[0].publication) == _offered(offered, table)
 

@@ -14,6 +14,7 @@ from dagster._core.events import DagsterEventType
 
 from backtest_assets.defs.listing import LIFE, facts_of
 from backtest_assets.defs.partitions import partition_from_key
+from backtest_assets.defs.reads import READS, is_chronicle
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.verdicts import Told, VerdictRow, evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
@@ -81,6 +82,22 @@ class _Table:
     """Publication that the verdict of one gate is about, by partition as far as asked: all gates judge one publication."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Chronicle:
+    """What the guard says of a chronicle, and the content digests of the versions that led to what the lake serves."""
+
+    answer: Admitted | Refusal
+    held: frozenset[str]
+
+
+_NO_CHRONICLE: Final = "nothing knows of it; materialise it first"
+_LOST: Final = "{} recorded version {}, which the lake's did not grow from"
+_CHRONICLE_FIX: Final = (
+    "Nothing is counted without it: materialise it again if its run broke off; if files are gone or changed put them back "
+    "from a backup, or use another BACKTEST_DATA_ROOT"
+)
+
+
 class Guard:
     """Asks about partitions, and remembers within one pass in which nothing is written."""
 
@@ -90,6 +107,7 @@ class Guard:
         self._labels: set[str] = set()
         self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
         self._closed: dict[tuple[str, str], str | Publication] = {}
+        self._chronicles: dict[str, Mapping[str, _Chronicle]] = {}
 
     def inspect(self, table: str, partitions: Iterable[Partition]) -> Inspection:
         """Ask of each partition whether it may be read.
@@ -111,6 +129,82 @@ class Guard:
             tuple(one for one in answers if isinstance(one, Admitted)),
             tuple(one for one in answers if isinstance(one, Refusal)),
         )
+
+    def inspect_chronicles(self, table: str, required: Iterable[Partition] = ()) -> Inspection:
+        """Ask of every partition of a table that only grows whether it is still the whole chronicle of what was done.
+
+        Asked of are the partitions that the event log, the lake or the lineage of any published table knows of. One is
+        admitted if its gates are green on exactly the version that the lake serves, its bytes are what was published,
+        and every version that lineage recorded is the current one or one that it grew from. What it was made from may
+        have changed since: that does not undo what was done.
+
+        Args:
+            table: the table.
+            required: partitions that must be among them.
+
+        Raises:
+            KeyError: if the table has no registered gates.
+        """
+        known = self._chronicles_of(table)
+        lacking = [Refusal(table, p, _NO_CHRONICLE) for p in required if p.label not in known]
+        return Inspection(
+            tuple(one.answer for one in known.values() if isinstance(one.answer, Admitted)),
+            (*(one.answer for one in known.values() if isinstance(one.answer, Refusal)), *lacking),
+        )
+
+    def _chronicles_of(self, table: str) -> Mapping[str, "_Chronicle"]:
+        if table not in self._chronicles:
+            witnessed = self._witnessed(table)
+            log = self._table(table)
+            labels = {*log.latest, *(one.label for one in self._lake.partitions(table)), *witnessed}
+            self._chronicles[table] = {
+                label: self._chronicle(table, label, witnessed.get(label, {})) for label in sorted(labels)
+            }
+        return self._chronicles[table]
+
+    def _chronicle(self, table: str, label: str, witnessed: Mapping[str, str]) -> "_Chronicle":
+        log, partition = self._table(table), partition_from_key(TABLES[table], label)
+        rows = {gate: log.verdicts.get((gate.name, label)) for gate in GATES[table]}
+        told = evaluations(self._instance, [row for row in rows.values() if row is not None])
+        judged = {gate: None if row is None else told.get(row.row_id) for gate, row in rows.items()}
+        materialization_id, held = log.latest.get(label), frozenset[str]()
+        try:
+            publication = self._lake.current(table, partition)
+            reason = "the lake holds nothing of it" if publication is None else None
+            reason = reason or _objection(publication, materialization_id, judged)
+            if reason is None and publication is not None:
+                self._lake.verify(publication)
+                held = frozenset(one.digest for one in self._lake.history(table, partition))
+                reason = next(
+                    (_LOST.format(who, digest[:12]) for digest, who in witnessed.items() if digest not in held), None
+                )
+        except BacktestAssetsError as error:
+            publication, reason = None, str(error)
+        if reason is None and publication is not None and materialization_id is not None:
+            return _Chronicle(Admitted(publication, materialization_id), held)
+        seen = f"; {', '.join(sorted(set(witnessed.values())))} counted it" if witnessed else ""
+        return _Chronicle(Refusal(table, partition, f"{reason}{seen}. {_CHRONICLE_FIX}"), held)
+
+    def _witnessed(self, table: str) -> Mapping[str, Mapping[str, str]]:
+        """Return the digests of a table's partitions that lineage in the lake recorded, each with a table that did."""
+        found: dict[str, dict[str, str]] = {}
+        for reader in (name for name, reads in READS.items() if any(read.table == table for read in reads)):
+            for partition in self._lake.partitions(reader):
+                publication = self._lake.current(reader, partition)
+                for used in () if publication is None else publication.inputs:
+                    if used.table == table:
+                        found.setdefault(used.partition, {}).setdefault(used.digest, f"{reader}[{partition.label}]")
+        return found
+
+    def _chronicle_objection(self, used: Input) -> str | None:
+        chronicle = self._chronicles_of(used.table).get(used.partition)
+        if chronicle is None:
+            return f"made from {used.table}[{used.partition}], which is closed: {_NO_CHRONICLE}"
+        if isinstance(chronicle.answer, Refusal):
+            return f"made from {used.table}[{used.partition}], which is closed: {chronicle.answer.reason}"
+        if used.digest not in chronicle.held:
+            return f"made from a version of {used.table}[{used.partition}] that the lake's did not grow from"
+        return None
 
     def _inspect(self, table: str, partitions: Sequence[Partition]) -> None:
         log = self._table(table)
@@ -140,6 +234,11 @@ class Guard:
     def _upstream_objection(self, made: Publication) -> str | None:
         self._labels |= {used.partition for used in made.inputs}
         for used in made.inputs:
+            if is_chronicle(made.table, used.table):
+                objection = self._chronicle_objection(used)
+                if objection is not None:
+                    return objection
+                continue
             found = self._state(used.table, used.partition)
             if isinstance(found, str):
                 return f"made from {used.table}[{used.partition}], which is closed: {found}"

@@ -15,17 +15,23 @@ class Read:
         is_optional: partitions that are absent or red are left out, and said so, instead of refusing.
         is_alternative: optional, but of a table's alternatives at least one is required.
         only_if_promoted: read only when the checklist says PROMOTE; otherwise it was rightly never made.
+        is_of_all_runs: not the run's own partition, but that of every run there ever was: a chronicle, which only grows. What
+            one was made from may have changed since; none may be missing.
     """
 
     table: str
     is_optional: bool = False
     is_alternative: bool = False
     only_if_promoted: bool = False
+    is_of_all_runs: bool = False
 
 
 def _one_of(*tables: str) -> tuple[Read, ...]:
     return tuple(Read(table, is_optional=True, is_alternative=True) for table in tables)
 
+
+ALL_LEDGERS: Final = Read("trial_ledger", is_of_all_runs=True)
+"""The trial ledgers of all runs of the lake."""
 
 _CHECKLIST = Read("research_checklist")
 _EXECUTION = (
@@ -119,6 +125,8 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
     "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
     "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
+    # Last of discovery: another run's trials make it out of date, and nothing before promotions.
+    "trial_counts": (Read("research_run"), Read("event_outcomes"), Read("hypotheses"), ALL_LEDGERS),
     "simulation_ledger": (
         Read("research_run"),
         _CHECKLIST,
@@ -152,7 +160,9 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         for split in ("train", "validation")
     },
     "walkforward_summary": (Read("research_run"), _CHECKLIST, Read("walkforward_train"), Read("walkforward_validation"), Read("blueprints")),
-    "promotions": (Read("research_run"), _CHECKLIST, Read("walkforward_summary"), Read("blueprints")),
+    "promotions": (
+        Read("research_run"), _CHECKLIST, Read("walkforward_summary"), Read("blueprints"), Read("trial_counts"), ALL_LEDGERS,
+    ),
     # The test slice reads promotions first: it stays sealed until promotion has decided.
     "walkforward_test": (
         Read("research_run"),
@@ -182,6 +192,11 @@ EXECUTION_TABLES: Final = frozenset(
     name for name, reads in READS.items() if _CHECKLIST in reads and name not in {"blueprints", "report"}
 )
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
+
+
+def is_chronicle(reader: str, table: str) -> bool:
+    """Return whether a table reads another one of all runs, as a chronicle."""
+    return any(read.table == table and read.is_of_all_runs for read in READS[reader])
 
 
 def lacking(table: str, is_there: Callable[[str], bool]) -> tuple[str, ...]:

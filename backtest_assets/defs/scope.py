@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
-from backtest_assets.defs.guard import Admitted, Inspection, Refusal, refusal_failure
+from backtest_assets.defs.guard import Admitted, Guard, Inspection, Refusal, refusal_failure
 from backtest_assets.defs.reads import READS, Read, lacking
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition
@@ -58,16 +58,22 @@ def _made_from(
     return tuple(admitted.values())
 
 
-def admit(look: Look, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:
+def admit(guard: Guard, read: Read, run: ResearchRun) -> tuple[Admitted, ...]:
     """Return what the run may read of one input.
 
     Of a market table the window's months are required (unless the read is optional); of the months before it, the
     unbroken stretch of admitted months that ends at the window is taken. Data of another source than the run is frozen
-    on are refused (R53).
+    on are refused (R53). Of a chronicle every run's partition is required, the run's own among them.
 
     Raises:
         dagster.Failure: if a required partition is refused.
     """
+    look = guard.inspect
+    if read.is_of_all_runs:
+        found = guard.inspect_chronicles(read.table, [Partition.of_run(run.run_id)])
+        if found.refused:
+            raise refusal_failure(found.refused)
+        return found.admitted
     if TABLES[read.table].layer == "research":
         asked = look(read.table, [Partition.of_run(run.run_id)])
         if asked.refused:

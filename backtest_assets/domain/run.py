@@ -72,7 +72,9 @@ class ResearchRun:
         1.0, "hypotheses", "Least share of the run's symbols that must have a data set (R7)."
     )
 
-    phase2_event_type: str = _setting("all", "phase2", "Event family to test, or all (R9).")
+    phase2_event_type: str = _setting(
+        "all", "phase2", "Event family whose hypotheses phase 2 enumerates, or all; all else is of all families (R9)."
+    )
     phase2_max_conditions: int = _setting(
         64, "phase2", "Conditions of a family that are tested, by priority; the others are listed as beyond the budget."
     )
@@ -204,8 +206,13 @@ class ResearchRun:
 
     @property
     def event_types(self) -> tuple[EventType, ...]:
-        """The families the run tests, in fixed order."""
-        return tuple(EventType) if self.phase2_event_type == "all" else (EventType(self.phase2_event_type),)
+        """The families that every run detects, matches, measures, weighs and adjusts for: all, in fixed order."""
+        return tuple(EventType)
+
+    @property
+    def phase2_families(self) -> tuple[EventType, ...]:
+        """The families whose hypotheses phase 2 enumerates, in fixed order; of `event_types`, nothing else is narrowed."""
+        return tuple(family for family in self.event_types if self.phase2_event_type in ("all", family))
 
     @property
     def obeys_queue(self) -> bool:

@@ -85,8 +85,6 @@ def _undeclared(evidence: Evidence) -> pl.DataFrame:
 
 def _miscounted(evidence: Evidence) -> pl.DataFrame:
     # volatility shocks counted anew with Polars' own rolling quantile; the frame must hold exactly these onsets
-    if EventType.VOL_SHOCK_RELAXATION not in evidence.settings.event_types:
-        return evidence.frame.clear().select("symbol", "onset_at")
     definition = FAMILIES[EventType.VOL_SHOCK_RELAXATION].definition
     ratio = pl.col("rv_ratio_288")
     threshold = ratio.rolling_quantile(

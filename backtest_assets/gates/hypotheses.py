@@ -1,4 +1,4 @@
-"""What must be true of hypotheses, of the trial ledger and of the checklist; testing and deciding stay in research."""
+"""What must be true of hypotheses and of the checklist; testing and deciding stay in research, trials in `trials`."""
 
 import hashlib
 import math
@@ -61,7 +61,7 @@ def _ask_declared(evidence: Evidence) -> Verdict:
         + THRESHOLD_CONDITIONS
         + (n_symbols if n_symbols > 1 else 0)
         + (2 if family.is_sided else 0)
-        for family in run.event_types
+        for family in run.phase2_families
     ]
     expected = sum(conditions) * len(HOLD_GRID_BARS)
     if run.obeys_queue:
@@ -238,28 +238,6 @@ def _ask_selected(evidence: Evidence) -> Verdict:
     return Verdict("candidates_selected", n_selected, 1, "hypotheses", passed=n_selected >= 1, detail=detail)
 
 
-def _nothing_tested(evidence: Evidence) -> bool:
-    """Say whether a run without any testable hypothesis and without earlier trials asks for its ledger."""
-    had_trials = evidence.previous is not None and not evidence.previous.is_empty()
-    return not had_trials and not bool(evidence.inputs["hypotheses"]["is_eligible"].any())
-
-
-def _forgotten_trials(evidence: Evidence) -> pl.DataFrame:
-    before = evidence.table.empty() if evidence.previous is None else evidence.previous
-    return before.join(evidence.frame, on=evidence.table.schema.names(), how="anti").select("trial_id", "hypothesis_id")
-
-
-def _uncounted_hypotheses(evidence: Evidence) -> pl.DataFrame:
-    now = evidence.frame.filter(pl.col("kind") == "hypothesis", pl.col("settings_digest") == evidence.settings.digest)
-    tested = evidence.inputs["hypotheses"].filter(pl.col("is_eligible"))
-    return tested.join(now, on="hypothesis_id", how="anti").select("hypothesis_id", "event_type", "condition")
-
-
-def _unknown_kinds(evidence: Evidence) -> pl.DataFrame:
-    known = pl.col("kind").is_in(["hypothesis", "delay", "neighbour"])
-    return broken(evidence.frame, known).select("trial_id", "hypothesis_id", "kind")
-
-
 def _ask_rows(evidence: Evidence) -> Verdict:
     rows = evidence.frame["gate"].to_list()
     wrong = set(rows).symmetric_difference(CHECKLIST)
@@ -382,29 +360,6 @@ GATES_HYPOTHESES: Final = (
     ),
     QUEUE_OBEYED,
     Gate("candidates_selected", Severity.WARN, "Something was selected; limit: 1 hypothesis (R50).", _ask_selected),
-)
-GATES_TRIAL_LEDGER: Final = (
-    rows_gate(
-        "grows_only",
-        "Every earlier trial is still there, unchanged.",
-        _forgotten_trials,
-        fix="append to the published ledger, never replace it",
-        may_be_empty=_nothing_tested,
-    ),
-    rows_gate(
-        "counts_every_test",
-        "Every tested hypothesis is counted under this run's settings.",
-        _uncounted_hypotheses,
-        fix="list the trials of these hypotheses again",
-        may_be_empty=_nothing_tested,
-    ),
-    rows_gate(
-        "kinds_known",
-        "A trial is a hypothesis, a delay or a neighbour.",
-        _unknown_kinds,
-        fix="list the trials again",
-        may_be_empty=_nothing_tested,
-    ),
 )
 GATES_RESEARCH_CHECKLIST: Final = (
     Gate("rows_complete", Severity.ERROR, "Every question of the checklist is answered once.", _ask_rows),

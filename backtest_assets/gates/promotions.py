@@ -1,14 +1,16 @@
 """What must be true of the promotion decision: it is counted again from the evidence; the limits stay in the criteria."""
 
+import math
 from typing import Final
 
 import polars as pl
 
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.split import Split
-from backtest_assets.gates.ask import broken, rows_gate
+from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.executed import executed_specs, near
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.trials import uncounted_trials
 from backtest_assets.research.promotions.criteria import CRITERIA, Criterion
 
 _FIX: Final = "rebuild promotions from the published summary"
@@ -69,6 +71,12 @@ def _other_decisions(evidence: Evidence) -> pl.DataFrame:
     return broken(evidence.frame, (pl.col("is_promoted") == all_passed) & pl.col("blueprint_id").is_not_null())
 
 
+def _uncounted(evidence: Evidence) -> tuple[float, str]:
+    if evidence.frame["is_promoted"].has_nulls():
+        return math.nan, "it is not known what is promoted on how many trials"
+    return uncounted_trials(evidence)
+
+
 def _promotions_present() -> Gate:
     def ask(evidence: Evidence) -> Verdict:
         promoted = evidence.frame.filter("is_promoted")["blueprint_id"].unique().sort()
@@ -110,6 +118,14 @@ GATES_PROMOTIONS: Final = (
         _other_decisions,
         fix=_FIX,
     ),
+    limit_gate(
+        "trials_counted",
+        "The trials of all runs are counted, as many as there are now.",
+        _uncounted,
+        limit=0,
+        unit="trials",
+        fix="make trial_counts of this run again, then promotions",
+    ),
     _promotions_present(),
 )
-"""Inputs: walkforward_summary, blueprints."""
+"""Inputs: walkforward_summary, blueprints, trial_counts, trial_ledger of all runs."""

@@ -45,9 +45,9 @@ _SPEAKS: Final = pl.col("source_kind").ne_missing("family")  # a row of unknown 
 
 
 def cells_asked(queue: pl.DataFrame, run: ResearchRun) -> Mapping[tuple[str, str, int], int]:
-    """Return family, condition and hold of everything that a queue asks for, each with its best rank."""
+    """Return family, condition and hold of what a queue asks for of the run's phase 2, each with its best rank."""
     best: dict[tuple[str, str, int], int] = {}
-    for row in queue.filter(pl.col("is_tested")).to_dicts():
+    for row in _tested(queue, run).to_dicts():
         family = next(family for family in run.event_types if family.value == row["event_type"])
         every = [condition.name for condition in Condition.declared(family, run.symbol_list)]
         for name in [row["condition"]] if row["condition"] else every:
@@ -58,8 +58,17 @@ def cells_asked(queue: pl.DataFrame, run: ResearchRun) -> Mapping[tuple[str, str
 
 
 def nothing_asked(evidence: Evidence) -> bool:
-    """Say whether hypotheses may be empty: the run obeys a queue that asks for none."""
-    return evidence.settings.obeys_queue and not evidence.inputs["hypothesis_queue"]["is_tested"].any()
+    """Say whether hypotheses may be empty: the run obeys a queue that asks for none of the families it enumerates."""
+    run = evidence.settings
+    return run.obeys_queue and _tested(evidence.inputs["hypothesis_queue"], run).is_empty()
+
+
+def _tested(queue: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
+    """Return what a queue asks for of the families that the run enumerates; a row of unknown family is kept."""
+    others = pl.col("event_type").is_in(
+        [family.value for family in run.event_types if family not in run.phase2_families]
+    )
+    return queue.filter(pl.col("is_tested"), ~others.fill_null(value=False))
 
 
 def _disobedient(evidence: Evidence) -> pl.DataFrame:

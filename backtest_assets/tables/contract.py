@@ -104,6 +104,14 @@ class Table:
             self.key, maintain_order=True
         )
 
+    def widen(self, stored: pl.DataFrame) -> pl.DataFrame:
+        """Give rows that were stored under an older contract the nullable columns that it gained since, as null.
+
+        For tables that only grow: their old rows cannot be made again. Whatever else differs is `conform`'s to refuse.
+        """
+        gained = [column for column in self.columns if column.nullable and column.name not in stored.columns]
+        return stored.with_columns(pl.lit(None, column.dtype).alias(column.name) for column in gained)
+
     def violations(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Count the rows that break each rule of a conformed frame.
 

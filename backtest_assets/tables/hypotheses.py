@@ -256,8 +256,59 @@ TRIAL_LEDGER = Table(
         Column("detail", _S, "text", "What was tried: condition, side rule, delay, hold, variant."),
         Column("settings_digest", _S, "sha256", "Settings of the run."),
         Column("inputs_digest", _S, "sha256", "Content digest of the outcomes it was tried on."),
+        _nullable("net_mean_bps", "bps per event", "Net mean on train; null where it had no trades."),
+        _nullable("t", "1", "Its t on train; null for delays and neighbours, which are not tested."),
+        _nullable("p", "probability", "Its own one-sided p on train; null where t is."),
+        _nullable(
+            "luckiest_t",
+            "standard errors",
+            "What the luckiest of all hypotheses that were adjusted for together shows without an edge; null if unknown.",
+        ),
     ),
     "Every test ever made by this run, over all its materialisations; append-only.",
+    (Rule("p_is_probability", pl.col("p").is_between(0, 1).fill_null(value=True)),),
+)
+TRIAL_COUNTS = Table(
+    "trial_counts",
+    Stage.HYPOTHESES,
+    "research",
+    ("of_run_id", "inputs_digest"),
+    (
+        Column("of_run_id", _S, "text", "The run whose trial ledger was counted."),
+        Column("inputs_digest", _S, "sha256", "The outcomes that these trials were tried on."),
+        Column("ledger_digest", _S, "sha256", "Content digest of that ledger as it was counted."),
+        Column("is_same_data", _B, "bool", "They are the outcomes that the counting run tried its own trials on."),
+        Column(
+            "n_trials",
+            _I,
+            "trials",
+            "Trials of that ledger on these outcomes, delays and neighbours among them.",
+            sample=(1, 3),
+        ),
+        Column("n_hypotheses", _I, "trials", "Of them hypotheses."),
+        Column(
+            "n_trials_all",
+            _I,
+            "trials",
+            "Distinct trials over all runs of the lake; the same on every row.",
+            sample=(3, 9),
+        ),
+        Column("n_hypotheses_all", _I, "trials", "Of them hypotheses; the same on every row.", sample=(2, 3)),
+        Column("n_trials_same_data", _I, "trials", "Of n_trials_all those on the run's own outcomes; as above."),
+        Column(
+            "effective_trials_all",
+            _F,
+            "independent trials",
+            "Independent trials whose luckiest shows as much, at most: all runs of the lake; the same on every row.",
+            sample=(1.0, 2.0),
+        ),
+    ),
+    "How many tests were ever made on this lake, over all runs and families, as this run found them.",
+    (
+        Rule("hypotheses_are_trials", pl.col("n_hypotheses") <= pl.col("n_trials")),
+        Rule("parts_are_of_all", pl.col("n_trials") <= pl.col("n_trials_all")),
+        Rule("effective_at_most_all", pl.col("effective_trials_all").is_between(0, pl.col("n_hypotheses_all"))),
+    ),
 )
 RESEARCH_CHECKLIST = Table(
     "research_checklist",
@@ -275,4 +326,4 @@ RESEARCH_CHECKLIST = Table(
     ),
     "The decision that lets execution run, with its reasons.",
 )
-TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, INFERENCE_SUMMARY, TRIAL_LEDGER, RESEARCH_CHECKLIST)
+TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, INFERENCE_SUMMARY, TRIAL_LEDGER, RESEARCH_CHECKLIST, TRIAL_COUNTS)

@@ -93,6 +93,19 @@ def test_a_green_check_shows_in_dagster_what_was_compared_by_column_and_family(
         )
 
 
+def test_runs_shows_the_run_with_its_decision_and_the_trials_that_promotions_counted(demo: tuple[Path, str]):
+    root, _ = demo
+    told = json.loads(call(root, "runs", "--json"))
+    (run,) = told["runs"]
+    assert ("DEMO", "PROMOTE") == (run["run_id"], run["decision"])
+    (ledger,) = ask(root, "select count(*) as n, count(t) as tested from trial_ledger")
+    (counts,) = ask(root, "select n_trials_all, n_hypotheses_all, effective_trials_all from trial_counts")
+    assert counts == told["totals"]
+    assert (run["n_trials"], run["n_hypotheses"]) == (ledger["n"], ledger["tested"])
+    assert ledger["n"] == counts["n_trials_all"]
+    assert 1 < float(str(counts["effective_trials_all"])) < float(str(counts["n_hypotheses_all"]))
+
+
 def test_r47_the_report_is_found_again(demo: tuple[Path, str]):
     root, said = demo
     assert call(root, "report", "DEMO").strip() == said.split("Report: ")[1].strip()

@@ -376,10 +376,10 @@ def test_r52_frozen_settings_cannot_be_replaced_by_removing_them(world: World, h
 def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: World):
     world.ingest()
     other = replace(frozen(world), source="synthetic:7")
-    look = Guard(world.session.instance, world.session.resource).inspect
-    assert admit(look, Read("bars_um"), frozen(world))
+    guard = Guard(world.session.instance, world.session.resource)
+    assert admit(guard, Read("bars_um"), frozen(world))
     with pytest.raises(dg.Failure, match="is frozen on synthetic:7"):
-        admit(look, Read("bars_um"), other)
+        admit(guard, Read("bars_um"), other)
 
 
 def test_an_unknown_table_has_no_way_in(world: World):

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backtest_assets.domain.event import EventType
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
 from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import Split
@@ -111,6 +112,12 @@ def test_the_digest_ignores_the_name_and_sees_every_other_setting():
         "source": "synthetic:2",
     }.items():
         assert replace(RUN, cost_bps=None, **{name: value}).digest != RUN.digest, name
+
+
+def test_r9_narrowing_phase_2_narrows_the_families_it_enumerates_and_no_other():
+    one = replace(RUN, phase2_event_type="liquidity_vacuum")
+    assert one.phase2_families == (EventType.LIQUIDITY_VACUUM,)
+    assert one.event_types == RUN.event_types == RUN.phase2_families == tuple(EventType)
 
 
 def test_the_difference_names_what_changed():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -6,11 +7,10 @@ import pytest
 
 from backtest_assets.domain.market import Partition
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST, GATES_TRIAL_LEDGER
+from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
-from backtest_assets.research.hypotheses.trials import list_trials
-from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
+from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
@@ -91,6 +91,15 @@ def test_every_corruption_of_the_hypotheses_is_caught(change, gate):
     assert gate in red(GATES_HYPOTHESES, evidence(HYPOTHESES, change(planted()[1])))
 
 
+def test_a_narrowed_run_has_the_hypotheses_of_its_family_and_no_other():
+    w, hypotheses = planted()
+    own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
+    one = replace(w.run, phase2_event_type="liquidity_vacuum")
+    assert red(GATES_HYPOTHESES, replace(evidence(HYPOTHESES, own), run=one)) == {"candidates_selected"}
+    assert "all_declared_present" in red(GATES_HYPOTHESES, replace(evidence(HYPOTHESES, hypotheses), run=one))
+    assert "all_declared_present" in red(GATES_HYPOTHESES, evidence(HYPOTHESES, own))
+
+
 @pytest.mark.parametrize(
     "change",
     [{"split": pl.lit("test")}, {"exited_at": pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))}],
@@ -117,35 +126,6 @@ def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
     remark = answers["candidates_selected"]
     assert (remark.verdict.passed, remark.blocks) == (False, False)
     assert "multiplicity 1986" in remark.verdict.detail
-
-
-def test_a_complete_ledger_keeps_every_gate_and_may_only_grow():
-    w, hypotheses = planted()
-    first = list_trials(hypotheses, "d1", run=w.run)
-    grown = list_trials(hypotheses, "d2", run=w.run, previous=first)
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first)) == set()
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, grown, previous=first)) == set()
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, first, previous=grown)) == {"grows_only"}
-    changed = grown.with_columns(detail=pl.lit("x"))
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, changed, previous=first)) == {"grows_only"}
-
-
-def test_uncounted_tests_and_unknown_kinds_are_red():
-    w, hypotheses = planted()
-    ledger = list_trials(hypotheses, "d1", run=w.run)
-    forgotten = ledger.filter(pl.col("hypothesis_id") != hypotheses["hypothesis_id"][0])
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, forgotten)) == {"counts_every_test"}
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, nulls(ledger))) >= {"counts_every_test", "kinds_known"}
-
-
-def test_an_empty_ledger_is_legal_only_where_nothing_was_ever_tested():
-    w, hypotheses = planted()
-    empty, untested = TRIAL_LEDGER.empty(), hypotheses.with_columns(is_eligible=pl.lit(value=False))
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty)) == errors(GATES_TRIAL_LEDGER)
-    assert red(GATES_TRIAL_LEDGER, evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested})) == set()
-    before = list_trials(hypotheses, "d1", run=w.run)
-    asked = evidence(TRIAL_LEDGER, empty, inputs={"hypotheses": untested}, previous=before)
-    assert red(GATES_TRIAL_LEDGER, asked) == errors(GATES_TRIAL_LEDGER)
 
 
 def test_a_true_decision_keeps_every_gate():

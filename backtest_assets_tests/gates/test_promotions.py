@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.gates.promotions import GATES_PROMOTIONS
+from backtest_assets_tests.research.hypotheses.listed import ledger_of
 from backtest_assets_tests.research.simulation.asking import all_null, answers, red, spoil
 from backtest_assets_tests.research.simulation.results import random_results
 
@@ -67,3 +68,33 @@ def test_r51_nothing_promoted_is_a_remark_with_the_failing_gates_counted():
     assert (answer.verdict.passed, answer.blocks) == (False, False)
     assert failing
     assert f"stressed_net {failing}" in answer.verdict.detail
+
+
+LEDGERS, COUNTS = DONE.frames["trial_ledger"], DONE.frames["trial_counts"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"trial_ledger": pl.concat([LEDGERS, ledger_of("later", ["h9"])])}, "of runs later"),
+        ({"trial_ledger": pl.concat([LEDGERS, ledger_of("again", ["h1"], "d2")])}, "of runs again"),
+        ({"trial_ledger": LEDGERS.filter(of_run_id="t")}, "trials not counted"),
+        ({"trial_counts": COUNTS.filter(of_run_id="t")}, "of runs other"),
+        ({"trial_counts": COUNTS.clear()}, "has no count"),
+        ({"trial_counts": COUNTS.with_columns(n_trials_all=pl.lit(None, pl.Int64))}, "has no count"),
+        ({"trial_counts": COUNTS.with_columns(effective_trials_all=pl.lit(float("nan")))}, "has no count"),
+        ({"trial_counts": COUNTS.with_columns(n_trials_all=pl.col("n_trials_all") - 1)}, "trials not counted"),
+    ],
+)
+def test_nothing_is_promoted_unless_the_trials_of_all_runs_are_counted_as_they_are_now(changed, says):
+    assert {"trials_counted"} == blocking(DECIDED, **changed)
+    found = answers(DONE, "promotions", GATES_PROMOTIONS, DECIDED, {**DONE.frames, **changed})
+    (detail,) = (a.verdict.detail for a in found if a.verdict.gate == "trials_counted")
+    assert says in detail
+
+
+def test_without_a_count_or_the_ledgers_the_gate_crashes_and_blocks():
+    for lost in ("trial_counts", "trial_ledger"):
+        rest = {name: frame for name, frame in DONE.frames.items() if name != lost}
+        found = answers(DONE, "promotions", GATES_PROMOTIONS, DECIDED, rest)
+        assert {"trials_counted"} == {a.verdict.gate for a in found if a.blocks}

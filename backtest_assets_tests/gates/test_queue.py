@@ -3,6 +3,7 @@ from functools import cache
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from backtest_assets.gates.hypotheses import GATES_HYPOTHESES
 from backtest_assets.gates.queue import GATES_HYPOTHESIS_QUEUE
@@ -161,6 +162,18 @@ def test_r7_no_hypotheses_are_green_only_where_the_queue_asks_for_none():
     assert {gate.name for gate in GATES_HYPOTHESES} == red(GATES_HYPOTHESES, empty)
     off = replace(obedient(1), run=replace(RUN, run_hypothesis_generator=0))
     assert {gate.name for gate in GATES_HYPOTHESES} == red(GATES_HYPOTHESES, off)
+
+
+@pytest.mark.parametrize(("family", "is_asked"), [("vol_shock_relaxation", True), ("liquidity_vacuum", False)])
+def test_a_narrowed_run_enumerates_what_the_queue_asks_of_its_family_with_the_ranks_of_the_whole(family, is_asked):
+    w, one = planted(), replace(RUN, phase2_event_type=family)
+    frame = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=one, queue=QUEUE)
+    assert_frame_equal(obedient().frame.filter(event_type=family), frame, check_exact=True)
+    assert is_asked is not frame.is_empty()
+    remark = set() if is_asked else {"candidates_selected"}
+    assert remark == red(GATES_HYPOTHESES, replace(obedient(), frame=frame, run=one))
+    empty = red(GATES_HYPOTHESES, replace(obedient(), frame=HYPOTHESES.empty(), run=one))
+    assert empty == ({gate.name for gate in GATES_HYPOTHESES} if is_asked else remark)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The hypothesis queue, hypotheses, the trial ledger and the checklist."""
+"""The hypothesis queue, hypotheses, the trial ledger and its count over all runs, and the checklist."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.summary import summarise_inference
-from backtest_assets.research.hypotheses.trials import list_trials
+from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 
 
 @table_asset("hypothesis_queue")
@@ -63,6 +63,13 @@ def trial_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeR
     yield from desk.publish(
         list_trials(desk["hypotheses"], desk.digest_of("event_outcomes"), run=desk.run, previous=desk.previous())
     )
+
+
+@table_asset("trial_counts")
+def trial_counts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Every trial ever made on the lake, counted over all runs."""
+    desk = Desk(context, lake, "trial_counts")
+    yield from desk.publish(count_trials(desk["trial_ledger"], desk.digest_of("event_outcomes")))
 
 
 @table_asset("research_checklist")

@@ -75,7 +75,8 @@ def score_hypotheses(
 
     Hypotheses of families that phase 1 froze or did not run are tested and adjusted for like all others, and rejected
     whatever they show. Phase 1 looked at the same outcomes: to leave them out of the adjustment would be to choose after
-    looking what one is adjusted for, and the others' p would come out too small.
+    looking what one is adjusted for, and the others' p would come out too small. For the same reason a run that enumerates
+    one family alone adjusts for all of them: narrowing changes no number of a hypothesis that is kept.
 
     Args:
         outcomes: table event_outcomes.
@@ -87,8 +88,8 @@ def score_hypotheses(
         queue: table hypothesis_queue; needed where the run obeys it, else not looked at.
 
     Returns:
-        Table hypotheses, one row per declared hypothesis; where the run obeys the queue, exactly those it asks for, each
-        with its rank, and none if it asks for none. Statistics are null where a hypothesis has too few events or
+        Table hypotheses, one row per declared hypothesis of the families that phase 2 enumerates; where the run obeys the
+        queue, exactly those it asks for, each with its rank, and none if it asks for none. Statistics are null where a hypothesis has too few events or
         days to be tested, or where a number is unknown.
 
     Raises:
@@ -110,13 +111,16 @@ def score_hypotheses(
         confirmation = clustered_means(eligible, study.validation, cost_bps=cost)
         samples = _samples(study, eligible)
         for number, rule in enumerate(eligible):
+            if rule.event_type not in run.phase2_families:
+                continue
             evidence = _evidence(study, rule, n_run=int(rows[rule]["n_run"] or 0), ess=samples[rule.base].size)
             net = RuleCells(rule, study.cells, cost).train_net
             rows[rule] |= evidence | _significance(joint, confirmation, number, net=net, k=run.phase2_multiplicity_k)
             rows[rule] |= _shown_beside(rule, samples[rule.base], run, n_tested=len(eligible))
     schema = _raw_schema()
     blank = _blank(schema)
-    raw = pl.DataFrame([blank | row for row in rows.values()], schema=schema)
+    kept = [blank | row for rule, row in rows.items() if rule.event_type in run.phase2_families]
+    raw = pl.DataFrame(kept, schema=schema)
     known = raw.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(**verdict_columns(run))
     return HYPOTHESES.conform(known.with_columns(**status_columns(run)))
 

@@ -8,7 +8,7 @@ import pytest
 from backtest_assets.domain.event import EventType
 from backtest_assets.research.events.registry import FAMILIES
 from backtest_assets.research.events.told import controls_by_family, events_by_family, fates_by_family
-from backtest_assets_tests.properties.random_market import a_run, random_market
+from backtest_assets_tests.properties.random_market import random_market
 
 MARKET = random_market(7)
 FATES = fates_by_family(MARKET.candidates, run=MARKET.run)
@@ -93,19 +93,19 @@ def test_controls_are_told_with_the_events_that_have_none():
 
 
 def test_a_family_without_rows_counts_none_and_what_is_not_known_stays_null():
-    run = a_run(*MARKET.run.window, phase2_event_type=EventType.LIQUIDITY_VACUUM.value)
+    run = MARKET.run
     for told in (
         fates_by_family(MARKET.candidates.clear(), run=run),
         events_by_family(MARKET.events.clear(), run=run),
         controls_by_family(MARKET.controls.clear(), MARKET.events.clear(), run=run),
     ):
-        (row,) = told.to_dicts()
+        row = told.filter(event_type=EventType.LIQUIDITY_VACUUM.value).row(0, named=True)
         counts = [value for name, value in row.items() if name.startswith("n_")]
         assert [0] * len(counts) == counts
         unknown = {"lowest_threshold", "highest_threshold", "first_known_at", "median_severity", "mean_event_rv_pct"}
         assert [None] * len(unknown & set(row)) == [row[name] for name in unknown & set(row)]
         assert unknown & set(row)
-    assert 1 == fates_by_family(MARKET.candidates, run=run).height
+    assert len(EventType) == fates_by_family(MARKET.candidates.clear(), run=run).height
 
 
 def test_more_matched_events_than_there_are_is_seen_as_less_than_none_without():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 
@@ -124,6 +125,14 @@ def test_a_frozen_family_is_rejected_and_still_adjusted_for():
     obeys = ["phase1_decision", "gate_phase1", "status", "fail_reasons"]
     assert_frame_equal(table.drop(obeys), again.drop(obeys), check_exact=True)
     assert_frame_equal(table.filter(~own), again.filter(~own), check_exact=True)
+
+
+def test_r12_narrowing_to_one_family_changes_no_number_of_its_hypotheses():
+    w, table = planted()
+    for family in ("vol_shock_relaxation", "liquidity_vacuum"):
+        one = replace(w.run, phase2_event_type=family)
+        again = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=one)
+        assert_frame_equal(table.filter(event_type=family), again, check_exact=True)
 
 
 @pytest.mark.parametrize(

@@ -163,4 +163,4 @@ def test_the_ledger_grows_with_other_data_or_settings_and_only_then():
     assert other_data.height == 2 * first.height
     other_settings = list_trials(table, "d1", run=make_run(500, fees_bps=5.0), previous=other_data)
     assert other_settings.height == 3 * first.height
-    assert first.join(other_settings, on=first.columns, how="anti").is_empty()
+    assert first.join(other_settings, on=first.columns, how="anti", nulls_equal=True).is_empty()

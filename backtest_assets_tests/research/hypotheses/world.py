@@ -73,14 +73,14 @@ def make_world(
     drift_bps: float = 0.0,
     **settings: object,
 ) -> World:
-    """Make a market of two symbols with `n_events` events per family and symbol."""
+    """Make a market of two symbols with `n_events` events per symbol and family that phase 2 enumerates."""
     run = make_run(n_days, **settings)
     rng = np.random.default_rng(seed)
     rng_of = {f: rng if f in FIRST else np.random.default_rng([seed, i]) for i, f in enumerate(EventType)}
     n_bars = n_days * BARS_PER_DAY
     events = pl.concat(
         _events(run, family, s, rng_of[family], n_events=n_events, n_bars=n_bars)
-        for family in run.event_types
+        for family in run.phase2_families
         for s in SYMBOLS
     )
     opens = {s: _opens(events, s, plant or Plant(), rng, drift_bps=drift_bps, n_bars=n_bars) for s in SYMBOLS}

@@ -161,7 +161,7 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
 def _trials(hypotheses: pl.DataFrame) -> pl.DataFrame:
     kinds = ("hypothesis", "delay", "delay", "neighbour", "neighbour")
     rows = [
-        (f"{name}-{i}", name, kind, family, "detail", "s" * 64, "i" * 64)
+        (f"{name}-{i}", name, kind, family, "detail", "s" * 64, "i" * 64, 1.0, None, None, 2.0)
         for name, family in hypotheses.select("hypothesis_id", "event_type").rows()
         for i, kind in enumerate(kinds)
     ]

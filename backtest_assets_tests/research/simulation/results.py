@@ -8,10 +8,12 @@ import polars as pl
 from backtest_assets.domain.event import SideRule
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
+from backtest_assets.research.hypotheses.trials import count_trials
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.research.simulation.ledger import Simulation
 from backtest_assets.research.walkforward.backtest import measure
 from backtest_assets.research.walkforward.splits import plan_table, slice_metrics, summarise
+from backtest_assets_tests.research.hypotheses.listed import ledger_of
 from backtest_assets_tests.research.simulation.market import (
     A,
     B,
@@ -49,6 +51,7 @@ def random_results(seed: int = 7, *, n_days: int = 60, n_events: int = 240, run:
     ledger, trades = done.ledger, done.trades
     train, validation, test = (slice_metrics(ledger, trades, context, specs, run=run, split=split) for split in Split)
     summary = summarise(train, validation)
+    ledgers = pl.concat([ledger_of("t", ["h0", "h1", "h2"]), ledger_of("other", ["h1"], "d2")])
     return Results(
         run,
         {
@@ -66,5 +69,7 @@ def random_results(seed: int = 7, *, n_days: int = 60, n_events: int = 240, run:
             "walkforward_test": test,
             "walkforward_summary": summary,
             "promotions": promote(summary, specs, run=run),
+            "trial_ledger": ledgers,
+            "trial_counts": count_trials(ledgers, "d1"),
         },
     )
