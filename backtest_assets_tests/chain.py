@@ -18,6 +18,7 @@ from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.naive_entry import enter_naively
 from backtest_assets.research.hypotheses.queue.build import build_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.outcomes.barriers import measure_barriers
@@ -108,6 +109,8 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1:
         run=run,
         queue=frames["hypothesis_queue"],
     )
+    asked = (frames["event_outcomes"], events, frames["market_context"])
+    frames["naive_entry"] = enter_naively(frames["hypotheses"], *asked, run=run)
     frames["research_checklist"] = decide(frames["hypotheses"], run=run)
     frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":

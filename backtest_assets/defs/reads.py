@@ -109,6 +109,13 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("hypothesis_queue"),
     ),
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
+    "naive_entry": (
+        Read("research_run"),
+        Read("event_outcomes"),
+        Read("event_registry"),
+        Read("market_context"),
+        Read("hypotheses"),
+    ),
     "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
     "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
     "simulation_ledger": (

@@ -3,6 +3,7 @@
 import polars as pl
 
 from backtest_assets.stages import Stage
+from backtest_assets.tables import candidates
 from backtest_assets.tables.contract import Column, Rule, Table
 
 _F = pl.Float64()
@@ -223,4 +224,4 @@ RESEARCH_CHECKLIST = Table(
     ),
     "The decision that lets execution run, with its reasons.",
 )
-TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, TRIAL_LEDGER, RESEARCH_CHECKLIST)
+TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, TRIAL_LEDGER, *candidates.TABLES, RESEARCH_CHECKLIST)

@@ -9,6 +9,7 @@ from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.naive_entry import enter_naively
 from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.trials import list_trials
@@ -46,6 +47,14 @@ def trial_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeR
     yield from desk.publish(
         list_trials(desk["hypotheses"], desk.digest_of("event_outcomes"), run=desk.run, previous=desk.previous())
     )
+
+
+@table_asset("naive_entry")
+def naive_entry(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Every tested hypothesis, traded plainly."""
+    desk = Desk(context, lake, "naive_entry")
+    inputs = (desk["hypotheses"], desk["event_outcomes"], desk["event_registry"], desk["market_context"])
+    yield from desk.publish(enter_naively(*inputs, run=desk.run))
 
 
 @table_asset("research_checklist")
