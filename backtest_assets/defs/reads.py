@@ -28,6 +28,14 @@ def _one_of(*tables: str) -> tuple[Read, ...]:
 
 
 _CHECKLIST = Read("research_checklist")
+_EXAMINED = (
+    Read("research_run"),
+    Read("bars_um"),
+    Read("event_outcomes"),
+    Read("event_registry"),
+    Read("market_context"),
+    Read("hypotheses"),
+)
 _EXECUTION = (
     "walkforward_splits",
     "simulation_ledger",
@@ -116,8 +124,19 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("market_context"),
         Read("hypotheses"),
     ),
-    "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
-    "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
+    "expectancy": _EXAMINED,
+    "expectancy_traps": _EXAMINED,
+    "edge_candidates": (
+        Read("research_run"),
+        Read("hypotheses"),
+        Read("naive_entry"),
+        Read("expectancy"),
+        Read("expectancy_traps"),
+    ),
+    "research_checklist": (
+        Read("research_run"), Read("hypotheses"), Read("trial_ledger"), Read("edge_candidates"),
+    ),
+    "blueprints": (Read("research_run"), Read("hypotheses"), Read("edge_candidates"), _CHECKLIST),
     "simulation_ledger": (
         Read("research_run"),
         _CHECKLIST,
