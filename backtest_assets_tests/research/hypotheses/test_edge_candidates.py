@@ -44,15 +44,13 @@ def own(outcomes, split="train"):
     ).sort("known_at", "symbol")  # fmt: skip
 
 
-def trap(name, *, outcomes=None, hypotheses=None, events=None, context=None, run=None):
+def trap(name, *, outcomes=None, hypotheses=None, events=None, run=None):
     """The verdict of one trap on the planted rule, on a changed world."""
     w, table = planted()
     table = table if hypotheses is None else hypotheses
-    sources = [
-        given if given is not None else kept
-        for given, kept in zip((outcomes, events, context), (w.outcomes, w.events, w.context), strict=True)
-    ]
-    judged = judge_traps(table.filter(pl.col("hypothesis_id") == best_id()), *sources, w.bars, run=run or w.run)
+    tables = (w.outcomes if outcomes is None else outcomes, w.events if events is None else events, w.context)
+    rule = table.filter(pl.col("hypothesis_id") == best_id())
+    judged = judge_traps(rule, *tables, w.bars, run=run or w.run)
     return judged.filter(pl.col("trap") == name.value).row(0, named=True)
 
 
@@ -88,7 +86,10 @@ def test_the_survivors_and_the_best_are_examined_and_described_by_their_trades()
     for symbol, score in scores.items():
         mine = own(w.outcomes).filter(pl.col("symbol") == symbol)
         assert mine.height == score["n"]
-        assert pytest.approx((mine["gross_bps"] - mine["funding_bps"]).mean() - 12.0) == score["net_mean_train_bps"]
+        assert (
+            pytest.approx((mine["gross_bps"] - mine["funding_bps"]).to_numpy().mean() - 12.0)
+            == score["net_mean_train_bps"]
+        )
     assert row["is_evidence"]
     assert 0.01 == row["capacity_quote"], "every bar of this world has a quote volume of 1"
 
@@ -117,7 +118,7 @@ def test_trap_tails_an_edge_that_is_its_best_trades_is_red():
     extra = pl.when(pl.col("event_id").is_in(lucky)).then(20_000.0).otherwise(-60.0)
     row = trap(Trap.TAILS, outcomes=paid(extra))
     nets = own(paid(extra))["gross_bps"] - own(paid(extra))["funding_bps"] - 12.0
-    assert nets.mean() > 0
+    assert nets.to_numpy().mean() > 0
     assert pytest.approx(nets.sort().head(n - len(lucky)).mean()) == row["observed"]
     assert (False, True) == (row["is_passed"], row["observed"] < 0)
 
