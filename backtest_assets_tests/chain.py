@@ -17,9 +17,13 @@ from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
+from backtest_assets.research.hypotheses.candidates import list_candidates, promoted_of
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.expectancy import measure_expectancy
+from backtest_assets.research.hypotheses.naive_entry import enter_naively
 from backtest_assets.research.hypotheses.queue.build import build_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
+from backtest_assets.research.hypotheses.traps import judge_traps
 from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.research.phase1.evidence import weigh_families
@@ -121,8 +125,15 @@ def chain_from(
         run=run,
         queue=frames["hypothesis_queue"],
     )
-    frames["research_checklist"] = decide(frames["hypotheses"], run=run)
-    frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
+    asked = (frames["event_outcomes"], events, frames["market_context"])
+    frames["naive_entry"] = enter_naively(frames["hypotheses"], *asked, run=run)
+    frames["expectancy"] = measure_expectancy(frames["hypotheses"], *asked, bars, run=run)
+    frames["expectancy_traps"] = judge_traps(frames["hypotheses"], *asked, bars, run=run)
+    known = [frames[name] for name in ("hypotheses", "naive_entry", "expectancy", "expectancy_traps")]
+    frames["edge_candidates"] = list_candidates(*known, run=run)
+    frames["research_checklist"] = decide(frames["hypotheses"], frames["edge_candidates"], run=run)
+    promoted = promoted_of(frames["hypotheses"], frames["edge_candidates"])
+    frames["blueprints"] = compile_blueprints(promoted, frames["research_checklist"], run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":
         inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
         frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, run=run)

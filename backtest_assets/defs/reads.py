@@ -34,6 +34,14 @@ ALL_LEDGERS: Final = Read("trial_ledger", is_of_all_runs=True)
 """The trial ledgers of all runs of the lake."""
 
 _CHECKLIST = Read("research_checklist")
+_EXAMINED = (
+    Read("research_run"),
+    Read("bars_um"),
+    Read("event_outcomes"),
+    Read("event_registry"),
+    Read("market_context"),
+    Read("hypotheses"),
+)
 _EXECUTION = (
     "walkforward_splits",
     "simulation_ledger",
@@ -123,8 +131,26 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("hypotheses"),
     ),
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
-    "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
-    "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
+    "naive_entry": (
+        Read("research_run"),
+        Read("event_outcomes"),
+        Read("event_registry"),
+        Read("market_context"),
+        Read("hypotheses"),
+    ),
+    "expectancy": _EXAMINED,
+    "expectancy_traps": _EXAMINED,
+    "edge_candidates": (
+        Read("research_run"),
+        Read("hypotheses"),
+        Read("naive_entry"),
+        Read("expectancy"),
+        Read("expectancy_traps"),
+    ),
+    "research_checklist": (
+        Read("research_run"), Read("hypotheses"), Read("trial_ledger"), Read("edge_candidates"),
+    ),
+    "blueprints": (Read("research_run"), Read("hypotheses"), Read("edge_candidates"), _CHECKLIST),
     # Last of discovery: another run's trials make it out of date, and nothing before promotions.
     "trial_counts": (Read("research_run"), Read("event_outcomes"), Read("hypotheses"), ALL_LEDGERS),
     "simulation_ledger": (

@@ -95,6 +95,33 @@ class ResearchRun:
     )
     phase2_min_delay_robustness_score: float = _setting(0.60, "phase2", "Least delay robustness score (R16).")
 
+    expectancy_capacity_min_events_per_day: float = _setting(
+        0.07,
+        "checklist",
+        "Least events per calendar day of the run window, all symbols: 0.07 is a trade a fortnight, 26 a year.",
+    )
+    min_edge_candidates: int = _setting(1, "checklist", "Least edge candidates of a run (R79).")
+    min_promoted_candidates: int = _setting(1, "checklist", "Least edge candidates with status PROMOTED (R79).")
+    require_expectancy_exists: int = _setting(
+        1, "checklist", "1: some edge candidate must earn on train after multiplicity and on validation (R79)."
+    )
+    min_expectancy_evidence: int = _setting(1, "checklist", "Least edge candidates that do (R79).")
+    min_robust_survivors: int = _setting(1, "checklist", "Least of those that pass every trap (R79).")
+    require_stability_pass: int = _setting(1, "checklist", "1: one of those must pass the trap `stability` (R79).")
+    require_capacity_pass: int = _setting(1, "checklist", "1: one of those must pass the trap `capacity` (R79).")
+
+    run_naive_entry_eval: int = _setting(
+        1, "blueprints", "1: trade every tested hypothesis plainly; 0: NOT_RUN, which is not a pass (R74)."
+    )
+    naive_min_trades: int = _setting(
+        100, "blueprints", "Least trades of the plain rule over the run window; a count (R75)."
+    )
+    naive_min_expectancy_after_cost: float = _setting(
+        0.0, "blueprints", "Least mean of the plain rule after costs [fraction of notional per trade] (R76)."
+    )
+    naive_max_drawdown: float = _setting(
+        -0.25, "blueprints", "Deepest drawdown of the plain rule's additive equity [fraction of its peak] (R77)."
+    )
     strategy_blueprint_max_per_event: int = _setting(2, "blueprints", "Most blueprints per event family (R65).")
     blueprints_top_k: int = _setting(10, "blueprints", "Most blueprints that are executed, by rank (R23).")
     blueprints_filter_event_type: str = _setting(
@@ -281,6 +308,18 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "phase2_parameter_curvature_max_penalty": (0, 100, "give 0 to 100"),
     "phase2_min_delay_positive_ratio": (0, 1, "give a share of 0 to 1"),
     "phase2_min_delay_robustness_score": (0, 1, "give a score of 0 to 1"),
+    "expectancy_capacity_min_events_per_day": (1e-9, 1000, "give more than 0 and up to 1000 events per day"),
+    "min_edge_candidates": (1, _UNBOUNDED, "give at least 1 edge candidate"),
+    "min_promoted_candidates": (1, _UNBOUNDED, "give at least 1 edge candidate"),
+    "require_expectancy_exists": (0, 1, "give 1 to require it, 0 not to"),
+    "min_expectancy_evidence": (1, _UNBOUNDED, "give at least 1 edge candidate"),
+    "min_robust_survivors": (1, _UNBOUNDED, "give at least 1 edge candidate"),
+    "require_stability_pass": (0, 1, "give 1 to require it, 0 not to"),
+    "require_capacity_pass": (0, 1, "give 1 to require it, 0 not to"),
+    "run_naive_entry_eval": (0, 1, "give 1 to evaluate, 0 not to"),
+    "naive_min_trades": (1, _UNBOUNDED, "give at least 1 trade"),
+    "naive_min_expectancy_after_cost": (-1, 1, "give a fraction of notional of -1 to 1"),
+    "naive_max_drawdown": (-1, 0, "give a drawdown of -1 to 0"),
     "strategy_blueprint_max_per_event": (1, 2, "give 1 or 2: a family has two sides, and the best of each is compiled"),
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
     "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),

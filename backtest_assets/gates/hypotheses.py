@@ -16,6 +16,7 @@ from backtest_assets.gates.queue import QUEUE_OBEYED, cells_asked, nothing_asked
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses.checklist import (
     CHECKLIST,
+    ERROR,
     KEEP_RESEARCH,
     PROMOTE,
     describe_best,
@@ -247,29 +248,57 @@ def _ask_rows(evidence: Evidence) -> Verdict:
 
 
 def _inconsistent_rows(evidence: Evidence) -> pl.DataFrame:
-    passes = pl.col("observed") >= pl.col("limit")
-    decision = pl.when(passes.all()).then(pl.lit(PROMOTE)).otherwise(pl.lit(KEEP_RESEARCH))
-    right = (pl.col("is_passed") == passes) & (pl.col("decision") == decision) & (pl.col("limit") >= 1)
+    passes = (pl.col("observed") >= pl.col("limit")).fill_null(value=False)
+    decision = (
+        pl.when(pl.col("observed").is_null().any())
+        .then(pl.lit(ERROR))
+        .when(passes.all())
+        .then(pl.lit(PROMOTE))
+        .otherwise(pl.lit(KEEP_RESEARCH))
+    )
+    right = (pl.col("is_passed") == passes) & (pl.col("decision") == decision)
     return broken(evidence.frame, right).select("gate", "observed", "limit", "is_passed", "decision")
 
 
 def _miscounted_rows(evidence: Evidence) -> pl.DataFrame:
-    """Count the candidates again, row by row, from the hypotheses."""
+    """Count hypotheses and edge candidates again, row by row, with their limits; an ERROR may only leave counts out."""
+    run = evidence.settings
     rows = evidence.inputs["hypotheses"].to_dicts()
     tested = [row for row in rows if row["is_eligible"]]
     admitted = [row for row in tested if row["gate_phase1"]]
     survivors = [row for row in admitted if row["gate_multiplicity"]]
-    counts = {
-        "hypotheses_enumerated": len(rows),
-        "eligible_hypotheses": len(tested),
-        "evidence_finite": sum(all(row[name] is not None for name in EVIDENCE) for row in tested),
-        "phase1_passed": len(admitted),
-        "multiplicity_survivors": len(survivors),
-        "validation_confirmed": sum(row["gate_validation"] for row in survivors),
-        "selected_hypotheses": sum(all(row[name] for name in GATE_NUMBERS) for row in tested),
+    candidates = evidence.inputs["edge_candidates"].to_dicts()
+    evident = [row for row in candidates if row["is_evidence"]]
+    counts: dict[str, tuple[float, float]] = {
+        "hypotheses_enumerated": (len(rows), 1),
+        "eligible_hypotheses": (len(tested), 1),
+        "evidence_finite": (sum(all(row[n] is not None for n in EVIDENCE) for row in tested), max(1, len(tested))),
+        "phase1_passed": (len(admitted), 1),
+        "multiplicity_survivors": (len(survivors), 1),
+        "validation_confirmed": (sum(row["gate_validation"] for row in survivors), 1),
+        "selected_hypotheses": (sum(all(row[name] for name in GATE_NUMBERS) for row in tested), 1),
+        "edge_candidates_generated": (len(candidates), run.min_edge_candidates),
+        "promoted_edge_candidates": (
+            sum(row["fail_reasons"] == "" and row["status"] == "PROMOTED" for row in candidates),
+            run.min_promoted_candidates,
+        ),
+        "expectancy_exists": (bool(evident), run.require_expectancy_exists),
+        "expectancy_evidence_count": (len(evident), run.min_expectancy_evidence),
+        "robust_survivor_count": (sum(row["is_robust"] for row in evident), run.min_robust_survivors),
+        "stability_pass": (any(row["is_stable"] for row in evident), run.require_stability_pass),
+        "capacity_pass": (any(row["has_capacity"] for row in evident), run.require_capacity_pass),
     }
-    counted = pl.col("gate").replace_strict(counts, default=None, return_dtype=pl.Float64)
-    return broken(evidence.frame, pl.col("observed") == counted).select("gate", "observed")
+    wrong = [not _is_counted(row, counts) for row in evidence.frame.to_dicts()]
+    return evidence.frame.filter(pl.Series(wrong)).select("gate", "observed", "limit")
+
+
+def _is_counted(row: dict[str, Any], counts: dict[str, tuple[float, float]]) -> bool:
+    if row["gate"] not in counts:
+        return False
+    count, limit = counts[row["gate"]]
+    if row["observed"] is None:
+        return row["decision"] == ERROR
+    return row["observed"] == float(count) and row["limit"] == float(limit)
 
 
 def _ask_promote(evidence: Evidence) -> Verdict:
@@ -278,7 +307,8 @@ def _ask_promote(evidence: Evidence) -> Verdict:
         (evidence.frame["decision"] == PROMOTE).fill_null(value=False).all()
     )
     why = "; ".join(f"{gate}: {detail}" for gate, detail in failed.select("gate", "detail").iter_rows())
-    detail = f"{PROMOTE}: execution may run" if promotes else f"{KEEP_RESEARCH}: execution stays closed (R80). {why}"
+    said = ", ".join(map(str, evidence.frame["decision"].unique().sort()))
+    detail = f"{PROMOTE}: execution may run" if promotes else f"{said}: execution stays closed (R80). {why}"
     return Verdict("decision_promote", promotes, 1, "bool", passed=promotes, detail=detail)
 
 
@@ -364,8 +394,16 @@ GATES_HYPOTHESES: Final = (
 GATES_RESEARCH_CHECKLIST: Final = (
     Gate("rows_complete", Severity.ERROR, "Every question of the checklist is answered once.", _ask_rows),
     rows_gate(
-        "decision_follows_rows", "PROMOTE if and only if every row passes.", _inconsistent_rows, fix="decide again"
+        "decision_follows_rows",
+        "ERROR if a number is unknown, else PROMOTE if and only if every row passes.",
+        _inconsistent_rows,
+        fix="decide again",
     ),
-    rows_gate("counts_recomputed", "Observed counts equal the hypotheses'.", _miscounted_rows, fix="decide again"),
+    rows_gate(
+        "counts_recomputed",
+        "Counts and limits equal those of the hypotheses, the edge candidates and the run.",
+        _miscounted_rows,
+        fix="decide again",
+    ),
     Gate("decision_promote", Severity.WARN, "The run may be executed; limit: PROMOTE (R80, R86).", _ask_promote),
 )

@@ -88,7 +88,7 @@ def _verdict_agrees(evidence: Evidence) -> Verdict:
     decisions: list[str] = checklist["decision"].unique().to_list()
     promoted: list[str] = []
     executed: list[str] = []
-    if decisions != ["KEEP_RESEARCH"]:
+    if decisions == ["PROMOTE"]:
         promotions = evidence.inputs["promotions"]
         executed = promotions["blueprint_id"].unique().sort().to_list()
         promoted = promotions.filter(pl.col("is_promoted"))["blueprint_id"].unique().sort().to_list()
@@ -126,7 +126,7 @@ def _not_run(gate: str, evidence: Evidence) -> Verdict:
 
 def _metrics_agree(evidence: Evidence) -> Verdict:
     gate = "metrics_agree"
-    if _decision(evidence) == "KEEP_RESEARCH":
+    if _decision(evidence) != "PROMOTE":
         return _not_run(gate, evidence)
     backtest = evidence.inputs["backtest_metrics"].select("scope", "split", "metric", "value")
     forward = evidence.inputs["walkforward_summary"].select(
@@ -165,7 +165,7 @@ def _metric_truth(metrics: pl.DataFrame) -> pl.DataFrame:
 
 def _equity_agrees(evidence: Evidence) -> Verdict:
     gate = "equity_agrees"
-    if _decision(evidence) == "KEEP_RESEARCH":
+    if _decision(evidence) != "PROMOTE":
         return _not_run(gate, evidence)
     ledger, trades = evidence.inputs["simulation_ledger"], evidence.inputs["trades"]
     test_start = evidence.settings.splits[Split.TEST].start
@@ -186,7 +186,7 @@ def _ending_equity(ledger: pl.DataFrame) -> float:
 
 def _trades_agree(evidence: Evidence) -> Verdict:
     gate = "trades_agree"
-    if _decision(evidence) == "KEEP_RESEARCH":
+    if _decision(evidence) != "PROMOTE":
         return _not_run(gate, evidence)
     ledger, trades = evidence.inputs["simulation_ledger"], evidence.inputs["trades"]
     counts = {str(split): float(trades.filter(pl.col("split") == str(split)).height) for split in Split}

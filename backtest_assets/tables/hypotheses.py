@@ -3,6 +3,7 @@
 import polars as pl
 
 from backtest_assets.stages import Stage
+from backtest_assets.tables import candidates
 from backtest_assets.tables.contract import Column, Rule, Table
 
 _F = pl.Float64()
@@ -316,14 +317,24 @@ RESEARCH_CHECKLIST = Table(
     "research",
     ("gate",),
     (
-        Column("gate", _S, "text", "What was asked of the run's candidates."),
-        Column("observed", _F, "unit", "Measured number."),
+        Column("gate", _S, "text", "What was asked of the run's hypotheses and edge candidates."),
+        _nullable("observed", "unit", "Measured number; null where it is unknown, which makes the decision ERROR."),
         Column("limit", _F, "unit", "Limit."),
         Column("unit", _S, "text", "Unit of both."),
         Column("is_passed", _B, "bool", "The answer."),
         Column("detail", _S, "text", "Why, and what to look at."),
-        Column("decision", _S, "text", "PROMOTE or KEEP_RESEARCH: the decision of the run, the same on every row."),
+        Column(
+            "decision", _S, "text", "PROMOTE, KEEP_RESEARCH or ERROR: the decision of the run, the same on every row."
+        ),
     ),
     "The decision that lets execution run, with its reasons.",
 )
-TABLES = (HYPOTHESIS_QUEUE, HYPOTHESES, INFERENCE_SUMMARY, TRIAL_LEDGER, RESEARCH_CHECKLIST, TRIAL_COUNTS)
+TABLES = (
+    HYPOTHESIS_QUEUE,
+    HYPOTHESES,
+    INFERENCE_SUMMARY,
+    TRIAL_LEDGER,
+    *candidates.TABLES,
+    RESEARCH_CHECKLIST,
+    TRIAL_COUNTS,
+)

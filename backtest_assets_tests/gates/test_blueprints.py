@@ -12,6 +12,7 @@ from backtest_assets.research.blueprints.compile import compile_blueprints
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.blueprints import BLUEPRINTS
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,6 +23,7 @@ PARSING = {"spec_readable", "fitted_on_train", "of_this_run"}
 def compiled():
     w = make_world(1, plant=Plant(bps=45))
     hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+    checklist = decide(hypotheses, candidates_of(w, hypotheses), run=w.run)
     # One planted edge selects near-copies on one side, which compile to one blueprint; the last of them becomes another
     # family, so that ranks, caps and duplicates have something to say.
     last = hypotheses.filter(pl.col("status") == "selected").sort("t_train")["hypothesis_id"][0]
@@ -31,7 +33,6 @@ def compiled():
         side_rule=pl.when(is_last).then(pl.lit("with_event")).otherwise("side_rule"),
         condition=pl.when(is_last).then(pl.lit("all")).otherwise("condition"),
     )
-    checklist = decide(hypotheses, run=w.run)
     inputs = {"hypotheses": hypotheses, "research_checklist": checklist}
     return w.run, inputs, compile_blueprints(hypotheses, checklist, run=w.run)
 

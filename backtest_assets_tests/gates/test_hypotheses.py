@@ -12,6 +12,7 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,6 +24,15 @@ def planted():
     return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
+@cache
+def candidates():
+    return candidates_of(*planted())
+
+
+def decided(hypotheses, known=None):
+    return decide(hypotheses, candidates() if known is None else known, run=planted()[0].run)
+
+
 def evidence(table, frame, *, inputs=None, previous=None):
     w, hypotheses = planted()
     given = {
@@ -32,6 +42,7 @@ def evidence(table, frame, *, inputs=None, previous=None):
         "market_context": w.context,
         "bars_um": w.bars,
         "phase1_evidence": w.phase1,
+        "edge_candidates": candidates(),
     }
     part = Partition.of_run(w.run.run_id)
     return Evidence(table, part, frame, AS_OF, run=w.run, inputs=given | (inputs or {}), previous=previous)
@@ -129,8 +140,8 @@ def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
 
 
 def test_a_true_decision_keeps_every_gate():
-    w, hypotheses = planted()
-    asked = evidence(RESEARCH_CHECKLIST, decide(hypotheses, run=w.run))
+    _, hypotheses = planted()
+    asked = evidence(RESEARCH_CHECKLIST, decided(hypotheses))
     assert red(GATES_RESEARCH_CHECKLIST, asked) == set()
 
 
@@ -142,13 +153,18 @@ def test_a_true_decision_keeps_every_gate():
         (lambda f: f.tail(-1), {"rows_complete"}),
         (lambda f: f.with_columns(decision=pl.lit("KEEP_RESEARCH")), {"decision_follows_rows", "decision_promote"}),
         (lambda f: f.with_columns(is_passed=pl.lit(value=False)), {"decision_follows_rows"}),
-        (lambda f: f.with_columns(limit=pl.lit(0.0)), {"decision_follows_rows"}),
+        (lambda f: f.with_columns(limit=pl.lit(0.0)), {"counts_recomputed"}),
         (lambda f: f.with_columns(observed=pl.col("observed") + 1), {"counts_recomputed"}),
+        (lambda f: f.with_columns(decision=pl.lit("ERROR")), {"decision_follows_rows", "decision_promote"}),
+        (
+            lambda f: f.with_columns(observed=pl.lit(None, pl.Float64)),
+            {"decision_follows_rows", "counts_recomputed"},
+        ),
     ],
 )
 def test_every_corruption_of_the_checklist_is_caught(change, gates):
-    w, hypotheses = planted()
-    assert red(GATES_RESEARCH_CHECKLIST, evidence(RESEARCH_CHECKLIST, change(decide(hypotheses, run=w.run)))) == gates
+    _, hypotheses = planted()
+    assert red(GATES_RESEARCH_CHECKLIST, evidence(RESEARCH_CHECKLIST, change(decided(hypotheses)))) == gates
 
 
 def test_keep_research_is_a_remark_that_says_why():
@@ -156,7 +172,8 @@ def test_keep_research_is_a_remark_that_says_why():
     lost = hypotheses.with_columns(
         gate_validation=pl.lit(value=False), status=pl.lit("rejected"), fail_reasons=pl.lit("validation")
     )
-    asked = evidence(RESEARCH_CHECKLIST, decide(lost, run=w.run), inputs={"hypotheses": lost})
+    drafts = candidates_of(w, lost)
+    asked = evidence(RESEARCH_CHECKLIST, decided(lost, drafts), inputs={"hypotheses": lost, "edge_candidates": drafts})
     answers = {a.verdict.gate: a for a in ask_all(GATES_RESEARCH_CHECKLIST, asked)}
     assert [name for name, a in answers.items() if not a.verdict.passed] == ["decision_promote"]
     assert not answers["decision_promote"].blocks

@@ -8,10 +8,14 @@ from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.hypotheses.candidates import list_candidates
 from backtest_assets.research.hypotheses.checklist import decide
+from backtest_assets.research.hypotheses.expectancy import measure_expectancy
+from backtest_assets.research.hypotheses.naive_entry import enter_naively
 from backtest_assets.research.hypotheses.queue.build import build_queue, describe_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.summary import summarise_inference
+from backtest_assets.research.hypotheses.traps import judge_traps
 from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 
 
@@ -72,8 +76,40 @@ def trial_counts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeR
     yield from desk.publish(count_trials(desk["trial_ledger"], desk.digest_of("event_outcomes")))
 
 
+@table_asset("naive_entry")
+def naive_entry(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Every tested hypothesis, traded plainly."""
+    desk = Desk(context, lake, "naive_entry")
+    inputs = (desk["hypotheses"], desk["event_outcomes"], desk["event_registry"], desk["market_context"])
+    yield from desk.publish(enter_naively(*inputs, run=desk.run))
+
+
+@table_asset("expectancy")
+def expectancy(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """What the best hypotheses earn."""
+    desk = Desk(context, lake, "expectancy")
+    inputs = (desk[n] for n in ("hypotheses", "event_outcomes", "event_registry", "market_context", "bars_um"))
+    yield from desk.publish(measure_expectancy(*inputs, run=desk.run))
+
+
+@table_asset("expectancy_traps")
+def expectancy_traps(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """Ways in which what they earn may be no edge."""
+    desk = Desk(context, lake, "expectancy_traps")
+    inputs = (desk[n] for n in ("hypotheses", "event_outcomes", "event_registry", "market_context", "bars_um"))
+    yield from desk.publish(judge_traps(*inputs, run=desk.run))
+
+
+@table_asset("edge_candidates")
+def edge_candidates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """The survivors with all that is known of them."""
+    desk = Desk(context, lake, "edge_candidates")
+    inputs = (desk[n] for n in ("hypotheses", "naive_entry", "expectancy", "expectancy_traps"))
+    yield from desk.publish(list_candidates(*inputs, run=desk.run))
+
+
 @table_asset("research_checklist")
 def research_checklist(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
-    """PROMOTE or KEEP_RESEARCH, with reasons."""
+    """PROMOTE, KEEP_RESEARCH or ERROR, with reasons (R79, R86)."""
     desk = Desk(context, lake, "research_checklist")
-    yield from desk.publish(decide(desk["hypotheses"], run=desk.run))
+    yield from desk.publish(decide(desk["hypotheses"], desk["edge_candidates"], run=desk.run))

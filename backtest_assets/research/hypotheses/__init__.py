@@ -5,6 +5,7 @@
 - `queue`: which of it the run's data and placebos ask for first; phase 2 obeys if told to.
 - `trades`, `cells`, `days`: the outcomes of every rule, as rows, as means, as day sums.
 - `inference`, `robustness`: what the numbers are worth; `study` brings it together.
+- `members`: the trades of each hypothesis; `naive_entry`, `expectancy`, `traps`: what they come to; `candidates`: all of it.
 - `trials`, `checklist`: how often the data were asked, and whether execution may run.
 
 Keep out: measuring outcomes (`research/outcomes`), conditions (`research/events/conditions`), rules that trade

@@ -1,4 +1,4 @@
-"""The decision of a run: PROMOTE lets execution run, KEEP_RESEARCH stops it and says where the candidates were lost."""
+"""The decision of a run: PROMOTE lets execution run; KEEP_RESEARCH stops it, so does ERROR, where something is unknown."""
 
 from collections import Counter
 from typing import Any, Final
@@ -6,13 +6,17 @@ from typing import Any, Final
 import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.hypotheses.candidates import PROMOTED
 from backtest_assets.research.hypotheses.criteria import ADMITTED, EVIDENCE, GATE_NUMBERS
 from backtest_assets.tables.hypotheses import RESEARCH_CHECKLIST
 
 PROMOTE: Final = "PROMOTE"
 KEEP_RESEARCH: Final = "KEEP_RESEARCH"
 
-CHECKLIST: Final = (
+ERROR: Final = "ERROR"
+"""A number the decision needs is unknown, or deciding broke: blocks like KEEP_RESEARCH, and says that nothing was decided."""
+
+FUNNEL: Final = (
     "hypotheses_enumerated",
     "evidence_finite",
     "eligible_hypotheses",
@@ -21,29 +25,59 @@ CHECKLIST: Final = (
     "validation_confirmed",
     "selected_hypotheses",
 )
-"""What is asked, in the order in which candidates are lost."""
+"""What is asked of the hypotheses, in the order in which they are lost."""
+
+QUESTIONS: Final = {
+    "edge_candidates_generated": "min_edge_candidates",
+    "promoted_edge_candidates": "min_promoted_candidates",
+    "expectancy_exists": "require_expectancy_exists",
+    "expectancy_evidence_count": "min_expectancy_evidence",
+    "robust_survivor_count": "min_robust_survivors",
+    "stability_pass": "require_stability_pass",
+    "capacity_pass": "require_capacity_pass",
+}
+"""What is asked of the edge candidates, with the setting that holds the limit (R79)."""
+
+CHECKLIST: Final = (*FUNNEL, *QUESTIONS)
 
 
-def decide(hypotheses: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+def decide(hypotheses: pl.DataFrame, candidates: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     """Decide whether a run's hypotheses may be executed.
 
     Args:
         hypotheses: table hypotheses.
-        run: names the run in the details.
+        candidates: table edge_candidates.
+        run: gives the limits; names the run in the details.
 
     Returns:
-        Table research_checklist; every row passes if `observed` reaches `limit`. The decision is PROMOTE if all pass.
+        Table research_checklist; every row passes if `observed` reaches `limit`. The decision is PROMOTE if all pass, ERROR
+        if one is unknown or deciding broke, else KEEP_RESEARCH.
 
     Knows:
         train and validation statistics of the run's hypotheses.
     """
+    try:
+        rows = _answer(hypotheses, candidates, run)
+    except Exception as error:  # noqa: BLE001  # whatever went wrong while deciding must be a decision: ERROR
+        text = f"deciding broke: {type(error).__name__}: {error}; make hypotheses and edge_candidates again"
+        rows = [_row(name, None, _limit(name, None, run), text) for name in CHECKLIST]
+    if any(row["observed"] is None for row in rows):
+        decision = ERROR
+    else:
+        decision = PROMOTE if all(row["is_passed"] for row in rows) else KEEP_RESEARCH
+    table = pl.DataFrame(rows, schema={name: RESEARCH_CHECKLIST.schema[name] for name in rows[0]})
+    return RESEARCH_CHECKLIST.conform(table.with_columns(decision=pl.lit(decision)))
+
+
+def _answer(hypotheses: pl.DataFrame, candidates: pl.DataFrame, run: ResearchRun) -> list[dict[str, Any]]:
+    """Return one row per question; `observed` is None where it is unknown."""
     eligible = hypotheses.filter(pl.col("is_eligible"))
     admitted = eligible.filter(pl.col("gate_phase1"))
     survivors = admitted.filter(pl.col("gate_multiplicity"))
     finite = eligible.filter(pl.all_horizontal(pl.col(EVIDENCE).is_finite().fill_null(value=False)))
-    observed: dict[str, int] = dict(
+    counted: dict[str, int] = dict(
         zip(
-            CHECKLIST,
+            FUNNEL,
             (
                 hypotheses.height,
                 finite.height,
@@ -56,23 +90,49 @@ def decide(hypotheses: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
             strict=True,
         )
     )
-    limits = dict.fromkeys(CHECKLIST, 1) | {"evidence_finite": max(1, eligible.height)}
-    passed = {name: observed[name] >= limits[name] for name in CHECKLIST}
-    decision = PROMOTE if all(passed.values()) else KEEP_RESEARCH
-    details = _details(hypotheses, observed, run)
-    return RESEARCH_CHECKLIST.conform(
-        pl.DataFrame(
-            {
-                "gate": CHECKLIST,
-                "observed": [observed[name] for name in CHECKLIST],
-                "limit": [limits[name] for name in CHECKLIST],
-                "unit": ["hypotheses"] * len(CHECKLIST),
-                "is_passed": [passed[name] for name in CHECKLIST],
-                "detail": [details[name] for name in CHECKLIST],
-                "decision": [decision] * len(CHECKLIST),
-            }
-        )
+    told = _details(hypotheses, counted, run) | _candidate_details(candidates)
+    observed: dict[str, int | None] = {**counted, **_count_candidates(eligible, candidates)}
+    if finite.height < eligible.height:
+        observed["evidence_finite"] = None
+    return [_row(name, observed[name], _limit(name, eligible.height, run), told[name]) for name in CHECKLIST]
+
+
+def _count_candidates(eligible: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, int | None]:
+    """Count the edge candidates; unknown where they are not the survivors of these hypotheses."""
+    expected = eligible.filter(pl.col("gate_multiplicity"))["hypothesis_id"].sort().to_list()
+    if candidates["candidate_id"].sort().to_list() != expected:
+        return dict.fromkeys(QUESTIONS)
+    evident = candidates.filter(pl.col("is_evidence"))
+    counts = (
+        candidates.height,
+        candidates.filter(pl.col("status") == PROMOTED).height,
+        int(evident.height > 0),
+        evident.height,
+        evident.filter(pl.col("is_robust")).height,
+        int(evident["is_stable"].any()),
+        int(evident["has_capacity"].any()),
     )
+    return dict(zip(QUESTIONS, counts, strict=True))
+
+
+def _limit(name: str, n_eligible: int | None, run: ResearchRun) -> float:
+    if name in QUESTIONS:
+        return float(getattr(run, QUESTIONS[name]))
+    return max(1, n_eligible or 0) if name == "evidence_finite" else 1
+
+
+def _row(name: str, observed: int | None, limit: float, detail: str) -> dict[str, Any]:
+    is_bool = QUESTIONS.get(name, "").startswith("require_")
+    unit = "bool" if is_bool else "edge candidates" if name in QUESTIONS else "hypotheses"
+    number = None if observed is None else float(observed)
+    return {
+        "gate": name,
+        "observed": number,
+        "limit": float(limit),
+        "unit": unit,
+        "is_passed": number is not None and number >= limit,
+        "detail": detail,
+    }
 
 
 def describe_best(hypotheses: pl.DataFrame) -> str:
@@ -140,6 +200,29 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
         "validation_confirmed": f"{confirmed} of {survivors} survivors are confirmed on validation; {best}",
         "selected_hypotheses": f"{selected} of {eligible} pass every gate; first lost at: {lost}; {best}",
     }
+
+
+def _candidate_details(candidates: pl.DataFrame) -> dict[str, str]:
+    """Say of every question to the edge candidates what stands in the way."""
+    n = candidates.height
+    evident = candidates.filter(pl.col("is_evidence"))
+    lost = Counter(reason for text in candidates["fail_reasons"].to_list() for reason in text.split(",") if reason)
+    why = ", ".join(f"{reason} {count}" for reason, count in lost.most_common()) or "none"
+    robust = evident.filter(pl.col("is_robust")).height
+    proof = f"{evident.height} of {n} edge candidates earn on train after the multiplicity penalty and on validation"
+    return {
+        "edge_candidates_generated": f"{n} tested hypotheses survive multiplicity on train",
+        "promoted_edge_candidates": f"{candidates.filter(pl.col('status') == PROMOTED).height} of {n} are PROMOTED; lost to: {why}",
+        "expectancy_exists": proof,
+        "expectancy_evidence_count": proof,
+        "robust_survivor_count": f"{robust} of {evident.height} with evidence pass every trap; lost to: {why}",
+        "stability_pass": _best(evident, "stability_proxy", "smallest t without one fifth of train"),
+        "capacity_pass": _best(evident, "event_frequency", "events per calendar day"),
+    }
+
+
+def _best(evident: pl.DataFrame, name: str, what: str) -> str:
+    return f"largest {what} among {evident.height} edge candidates with evidence: {_text(evident[name].max())}"
 
 
 def _text(value: Any) -> str:  # noqa: ANN401  # a cell of a row: number, text or null

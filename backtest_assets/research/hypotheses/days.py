@@ -86,13 +86,25 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
     )
 
 
-def _accruals(trades: pl.DataFrame, index: pl.DataFrame, *, first_day: object) -> pl.DataFrame:
+def accrue(trades: pl.DataFrame, *, number: pl.Series, first_day: object) -> pl.DataFrame:
+    """Spread trades over the UTC days on which their P&L accrued.
+
+    Args:
+        trades: rows of `priced_trades`.
+        number: names each trade, in the order of the rows.
+        first_day: day 0.
+
+    Returns:
+        The columns of `trades`, one row per trade and day: `trade`, `day` [days from day 0], `pnl` net of funding and
+        drift, before costs, in the direction of `long` or `with_event` [bps of notional], `share` of the hold.
+
+    Knows:
+        outcomes of the trades.
+    """
     lists = ["accrual_day", "accrual_bps", "accrual_share"]
-    single = trades.filter(pl.col("variant") == Variant.CENTRE)
     share, day = pl.col("accrual_share"), (pl.col("accrual_day") - pl.lit(first_day)).dt.total_days()
     return (
-        single.join(index, on=["event_type", "delay_bars", "hold_bars"], how="inner", maintain_order="left")
-        .with_row_index("trade")
+        trades.with_columns(trade=number)
         .explode(lists, empty_as_null=True, keep_nulls=True)
         .with_columns(
             # A settlement at the very exit may fall on a day of which nothing was held: it belongs to the last day held.
@@ -101,3 +113,9 @@ def _accruals(trades: pl.DataFrame, index: pl.DataFrame, *, first_day: object) -
             share=share,
         )
     )
+
+
+def _accruals(trades: pl.DataFrame, index: pl.DataFrame, *, first_day: object) -> pl.DataFrame:
+    centre = trades.filter(pl.col("variant") == Variant.CENTRE)
+    held = centre.join(index, on=["event_type", "delay_bars", "hold_bars"], how="inner", maintain_order="left")
+    return accrue(held, number=pl.int_range(held.height, eager=True), first_day=first_day)

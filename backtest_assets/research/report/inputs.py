@@ -31,7 +31,7 @@ class ReportInputs:
         bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `is_gap`.
         bars_spot: spot bars likewise; empty where there is no spot market.
         lineage: what was read, one row per `table`, `partition`, `digest`.
-        execution: None where the checklist says KEEP_RESEARCH.
+        execution: None unless the checklist says PROMOTE.
     """
 
     research_run: pl.DataFrame
@@ -49,15 +49,15 @@ class ReportInputs:
 
     @property
     def decision(self) -> str:
-        """The checklist's one decision, PROMOTE or KEEP_RESEARCH.
+        """The checklist's one decision, PROMOTE, KEEP_RESEARCH or ERROR.
 
         Raises:
             RefusedError: if the checklist is empty, of two minds, says something else, or does not fit what was run.
         """
         decisions: list[str] = self.research_checklist["decision"].unique().sort().to_list()
-        if decisions not in (["PROMOTE"], ["KEEP_RESEARCH"]):
+        if decisions not in (["PROMOTE"], ["KEEP_RESEARCH"], ["ERROR"]):
             message = (
-                f"report: research_checklist decides {decisions or 'nothing'}, not PROMOTE or KEEP_RESEARCH; "
+                f"report: research_checklist decides {decisions or 'nothing'}, not PROMOTE, KEEP_RESEARCH or ERROR; "
                 "rebuild research_checklist"
             )
             raise RefusedError(message)

@@ -158,6 +158,8 @@ def promotion_rows(execution: Execution | None) -> tuple[Row, ...]:
     )
 
 
-def _margin(observed: float, limit: float, *, is_passed: bool) -> float:
+def _margin(observed: float | None, limit: float, *, is_passed: bool) -> float | None:
+    if observed is None:
+        return None
     # The checklist keeps no comparator; the distance is signed by its own answer.
     return abs(observed - limit) if is_passed else -abs(observed - limit)

@@ -8,6 +8,7 @@ from backtest_assets.research.blueprints.compile import compile_blueprints
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
 
 RUN = make_run(500)
@@ -130,7 +131,9 @@ def test_a_selected_hypothesis_without_its_excursions_is_refused():
 def test_stop_and_target_are_train_quantiles_of_the_excursions_of_the_hypothesis():
     w = make_world(1, plant=Plant(bps=45))
     hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
-    best = compile_blueprints(hypotheses, decide(hypotheses, run=w.run), run=w.run).row(0, named=True)
+    best = compile_blueprints(hypotheses, decide(hypotheses, candidates_of(w, hypotheses), run=w.run), run=w.run).row(
+        0, named=True
+    )
     assert (best["condition"], best["side_rule"], best["time_stop_bars"]) == ("all", "long", 16)
     own = w.outcomes.filter(
         pl.col("control_no") == 0, pl.col("variant") == "centre", pl.col("event_type") == SHOCK,

@@ -13,6 +13,7 @@ from backtest_assets.research.hypotheses.queue.select import queued_rules, rank_
 from backtest_assets.research.hypotheses.rules import declared_rules
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, HYPOTHESIS_QUEUE
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
 
 RUN = make_run(500, run_hypothesis_generator=1)
@@ -115,8 +116,9 @@ def test_what_is_tested_has_the_same_means_and_is_adjusted_for_less():
 
 
 def test_a_planted_edge_is_found_through_the_queue():
-    assert "PROMOTE" == decide(scored(QUEUE), run=RUN)["decision"][0]
-    assert {SHOCK.value} == set(scored(QUEUE).filter(pl.col("status") == "selected")["event_type"])
+    table = scored(QUEUE)
+    assert "PROMOTE" == decide(table, candidates_of(planted(), table, RUN), run=RUN)["decision"][0]
+    assert {SHOCK.value} == set(table.filter(pl.col("status") == "selected")["event_type"])
 
 
 def test_without_obedience_the_queue_is_not_looked_at_and_nothing_has_a_rank():
@@ -133,7 +135,7 @@ def test_obedience_without_a_queue_is_refused():
 def test_r7_a_queue_that_asks_for_nothing_keeps_research_with_a_reason_and_is_no_crash():
     table = scored(queue_of())
     assert_frame_equal(HYPOTHESES.empty(), table)
-    checklist = decide(table, run=RUN)
+    checklist = decide(table, candidates_of(planted(), table, RUN), run=RUN)
     assert {"KEEP_RESEARCH"} == set(checklist["decision"])
     assert not checklist["is_passed"].any()
     detail = checklist.filter(pl.col("gate") == "hypotheses_enumerated")["detail"][0]

@@ -10,6 +10,7 @@ from backtest_assets.research.hypotheses.checklist import CHECKLIST, decide, des
 from backtest_assets.research.hypotheses.criteria import GATE_NUMBERS, status_columns, verdict_columns
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
 
 PERFECT = {
@@ -89,7 +90,7 @@ def test_untested_hypotheses_name_the_counts_that_were_short():
 
 def test_a_planted_edge_promotes_the_run():
     w, table = planted()
-    checklist = decide(table, run=w.run)
+    checklist = decide(table, candidates_of(w, table), run=w.run)
     assert set(checklist["gate"]) == set(CHECKLIST)
     assert checklist["is_passed"].all()
     assert set(checklist["decision"]) == {"PROMOTE"}
@@ -99,11 +100,12 @@ def test_a_planted_edge_promotes_the_run():
 def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_lost():
     w, table = planted()
     lost = table.with_columns(gate_validation=pl.lit(value=False), status=pl.lit("rejected"))
-    checklist = decide(lost, run=w.run)
+    checklist = decide(lost, candidates_of(w, lost), run=w.run)
     failed = checklist.filter(~pl.col("is_passed"))
-    assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses"}
+    assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses", "promoted_edge_candidates"}
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
-    assert "first fails validation: net_mean_validation_bps" in failed["detail"][0]
+    said = failed.filter(pl.col("gate") == "validation_confirmed")["detail"][0]
+    assert "first fails validation: net_mean_validation_bps" in said
     assert "validation 14" in loss_histogram(lost)
 
 
@@ -111,10 +113,9 @@ def test_a_frozen_family_stops_the_promotion_and_is_named():
     w, _ = planted()
     frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
     table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
-    rows = {row["gate"]: row for row in decide(table, run=w.run).to_dicts()}
-    assert {"multiplicity_survivors", "validation_confirmed", "selected_hypotheses"} == {
-        name for name, row in rows.items() if not row["is_passed"]
-    }
+    rows = {row["gate"]: row for row in decide(table, candidates_of(w, table), run=w.run).to_dicts()}
+    funnel = {"multiplicity_survivors", "validation_confirmed", "selected_hypotheses"}
+    assert {*funnel, "promoted_edge_candidates"} == {name for name, row in rows.items() if not row["is_passed"]}
     assert rows["phase1_passed"]["observed"] < rows["eligible_hypotheses"]["observed"]
     assert "not passed: vol_shock_relaxation freeze" in rows["phase1_passed"]["detail"]
     assert "first fails phase1: phase1_decision freeze" in describe_best(table)
@@ -122,17 +123,17 @@ def test_a_frozen_family_stops_the_promotion_and_is_named():
 
 def test_no_hypothesis_no_promotion():
     w, table = planted()
-    checklist = decide(table.clear(), run=w.run)
+    checklist = decide(table.clear(), candidates_of(w, table.clear()), run=w.run)
     assert not checklist["is_passed"].any()
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
 
 
-def test_missing_evidence_stops_a_promotion():
+def test_missing_evidence_is_an_error_and_stops_a_promotion():
     w, table = planted()
     lame = table.with_columns(se_train_bps=pl.when(pl.int_range(pl.len()) > 0).then("se_train_bps"))
-    checklist = decide(lame, run=w.run)
+    checklist = decide(lame, candidates_of(w, table), run=w.run)
     assert checklist.filter(~pl.col("is_passed"))["gate"].to_list() == ["evidence_finite"]
-    assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
+    assert set(checklist["decision"]) == {"ERROR"}
 
 
 def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():

@@ -204,12 +204,25 @@ def test_hostile_blueprint_names_stay_words_in_charts():
     assert "&lt;script&gt;alert(1)" in report.html.decode()
 
 
-@pytest.mark.parametrize("decision", [[], ["ERROR"], ["PROMOTE", "KEEP_RESEARCH"]])
+@pytest.mark.parametrize("decision", [[], ["MAYBE"], ["ERROR", "KEEP_RESEARCH"], ["PROMOTE", "KEEP_RESEARCH"]])
 def test_an_unclear_decision_is_refused(decision):
     base = KEPT.research_checklist.head(len(decision))
     checklist = base.with_columns(pl.Series("decision", decision, dtype=pl.String))
     with pytest.raises(RefusedError, match="rebuild research_checklist"):
         build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+
+
+def test_r86_an_error_is_reported_as_one_with_what_is_unknown_and_nothing_executed():
+    is_first = pl.int_range(pl.len()) == 0
+    checklist = KEPT.research_checklist.with_columns(
+        decision=pl.lit("ERROR"),
+        observed=pl.when(is_first).then(None).otherwise("observed"),
+        is_passed=pl.col("is_passed") & ~is_first,
+    )
+    report = build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+    assert "ERROR" == said(report, "verdict", "decision")["text"]
+    unknown = said(report, "gates", f"research_checklist/{checklist['gate'][0]}")
+    assert (None, None, False) == (unknown["observed"], unknown["margin"], unknown["is_passed"])
 
 
 def test_execution_that_does_not_fit_the_checklist_is_refused():
