@@ -55,23 +55,20 @@ def maximum_moments(n_trials: float) -> tuple[float, float]:
         n_trials: how many, at least 1; an effective number need not be whole.
 
     Returns:
-        Mean and variance of the distribution function Z^n.
+        Mean and variance of the density n z Z^(n - 1).
 
     Raises:
         ValueError: if `n_trials` is below 1 or NaN.
 
     Source:
-        Definition, by the trapezoid rule on the tails of the distribution function.
+        Definition, by the trapezoid rule, which is exact to rounding for so smooth a density.
     """
     _check_trials(n_trials)
     x = np.linspace(-_REACH, _REACH, _NODES)
-    below = np.exp(n_trials * np.asarray(special.log_ndtr(x)))
-    step = x[1] - x[0]
-    # E X = int_0 (1 - F) - int^0 F; E X^2 = 2 int x (1 - F) over x > 0, minus 2 int x F over x < 0.
-    tail = np.where(x > 0, 1.0 - below, -below)
-    tail[x == 0] = 0.5 - below[x == 0]
-    mean = float(tail.sum() * step)
-    return mean, float(2.0 * (x * tail).sum() * step) - mean * mean
+    log_density = (n_trials - 1.0) * np.asarray(special.log_ndtr(x), dtype=np.float64) - 0.5 * x * x
+    density = n_trials / math.sqrt(2.0 * math.pi) * (x[1] - x[0]) * np.exp(log_density)
+    mean = float(density @ x)
+    return mean, float(density @ (x - mean) ** 2)
 
 
 def minimum_backtest_years(n_trials: float, target: float = 1.0) -> float:

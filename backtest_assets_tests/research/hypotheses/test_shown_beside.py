@@ -68,9 +68,9 @@ def test_the_planted_edge_stands_and_the_best_of_the_others_falls_to_its_cost():
     best = table.filter(status="selected").sort("t_train").row(-1, named=True)
     assert 0.6 * best["excess_mean_train_bps"] < best["shrunken_excess_mean_train_bps"] < best["excess_mean_train_bps"]
     others = table.filter(pl.col("event_type") != EventType.VOL_SHOCK_RELAXATION, pl.col("t_train") > 0)
-    assert others["excess_mean_train_bps"].max() > 5.0
+    assert (others["excess_mean_train_bps"] > 5.0).any()
     assert (others["shrunken_excess_mean_train_bps"] < others["excess_mean_train_bps"]).all()
-    assert others["shrunken_excess_mean_train_bps"].mean() < -6.0
+    assert np.mean(others["shrunken_excess_mean_train_bps"].to_numpy()) < -6.0
 
 
 def test_what_was_not_tested_has_none_of_them():

@@ -77,8 +77,11 @@ def test_nothing_tested_leaves_every_number_but_the_count_unknown():
 
 def test_row_order_and_the_validation_split_change_nothing():
     w, table = planted()
-    mixed = [f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars)]
-    assert_frame_equal(shown(), summary.summarise_inference(*mixed, table, run=w.run), check_exact=True)
+    outcomes, events, context, bars = (
+        f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars)
+    )
+    mixed = summary.summarise_inference(outcomes, events, context, bars, table, run=w.run)
+    assert_frame_equal(shown(), mixed, check_exact=True)
     train_only = w.outcomes.filter(pl.col("split") == "train")
     again = summary.summarise_inference(train_only, w.events, w.context, w.bars, table, run=w.run)
     assert_frame_equal(shown(), again, check_exact=True)
