@@ -50,6 +50,15 @@ def test_a_strong_edge_is_found_where_it_was_planted(markets):
     assert told.true_bps == pytest.approx(EDGE.bps - 12)
 
 
+def test_an_edge_of_a_crowded_family_is_no_bias_of_its_placebos():
+    run = promise.run_of(70_000, years=4)
+    crowded = Edge(EventType.LIQUIDITY_ABSENCE_WINDOW, 16, 12 + 6 * 4.9)
+    chain = chain_from(run, market_frames(plant(promise.market_of(70_000, run), crowded)))
+    told = chain.frames["phase1_evidence"].filter(pl.col("event_type") == crowded.family.value)
+    assert set(told["ground"]) == {"effect"}
+    assert promise.judged(chain, crowded, strength=6, seed=70_000).is_found
+
+
 def null(n_blueprints: int, *, arm: str = "cost 12", n_tested: int = 800) -> Null:
     return Null(arm, 1, n_tested, 0.4, n_blueprints, n_blueprints, "KEEP_RESEARCH")
 

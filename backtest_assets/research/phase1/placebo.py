@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
@@ -16,6 +17,7 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import price_holds, requests
 from backtest_assets.research.phase1.sets import MatchedSets, Measured, matched_sets
+from backtest_assets.tables.events import EVENT_CONTROLS
 
 
 def train_events(events: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
@@ -63,7 +65,8 @@ def placebo_sets(view: MarketView, events: pl.DataFrame, *, weeks: int, run: Res
     """Match and measure all events of train as if they had set in some weeks earlier.
 
     All families move together, so that placebos lie among one another as the true events do. One that falls before the
-    start of train is not measured.
+    start of train is not measured, nor is an instant, placebo or control, within a day of a true event of its family:
+    what follows true events is no fault of the comparison, and events that crowd are often preceded by others a week before.
 
     Args:
         view: the market up to the end of train.
@@ -85,7 +88,9 @@ def placebo_sets(view: MarketView, events: pl.DataFrame, *, weeks: int, run: Res
     shifted = events.with_columns(moved).filter(
         pl.col("onset_at") >= train.start, pl.col("known_at").is_between(train.start, train.last_entry, closed="left")
     )
-    controls = match_controls(view.bars, view.features, shifted, run=run)
+    shifted = _apart(shifted, events)
+    matched = match_controls(view.bars, view.features, shifted, run=run)
+    controls = EVENT_CONTROLS.conform(_apart(matched, events))
     wanted = requests(shifted, controls, run=run).filter(
         pl.col("delay_bars") == 0, pl.col("hold_bars").is_in(HOLD_GRID_BARS)
     )
@@ -96,3 +101,18 @@ def placebo_sets(view: MarketView, events: pl.DataFrame, *, weeks: int, run: Res
             controls,
         )
     )
+
+
+def _apart(instants: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Drop the instants whose longest hold meets that of a true event of their family and symbol."""
+    true = events.select("symbol", "event_type", true_at="known_at").sort("true_at")
+    beside = instants.sort("known_at").join_asof(
+        true,
+        left_on="known_at",
+        right_on="true_at",
+        by=["symbol", "event_type"],
+        strategy="nearest",
+        check_sortedness=False,
+    )
+    distance = (pl.col("known_at") - pl.col("true_at")).abs()
+    return beside.filter((distance >= max(HOLD_GRID_BARS) * BAR).fill_null(value=True)).drop("true_at")
