@@ -20,6 +20,7 @@ from backtest_assets.research.hypotheses.rules import condition_places, declared
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
+from backtest_assets_tests.research.hypotheses.shown import candidates_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 SHOCK = EventType.VOL_SHOCK_RELAXATION.value
@@ -37,7 +38,7 @@ def evidence(frame: pl.DataFrame, table=HYPOTHESES, **settings: object):
     w, hypotheses = scored(**settings)
     given = {
         "hypotheses": hypotheses, "event_outcomes": w.outcomes, "event_registry": w.events, "market_context": w.context,
-        "bars_um": w.bars, "phase1_evidence": w.phase1,
+        "bars_um": w.bars, "phase1_evidence": w.phase1, "edge_candidates": candidates_of(w, hypotheses),
     }  # fmt: skip
     return Evidence(
         table, Partition.of_run(w.run.run_id), frame, datetime(2026, 1, 1, tzinfo=UTC), run=w.run, inputs=given
@@ -130,7 +131,7 @@ def test_multiplicity_counts_what_is_tested_and_no_other_number_changes():
 def test_a_budget_keeps_every_gate_and_the_checklist_says_what_was_left_out():
     w, table = scored(phase2_max_conditions=BUDGET)
     assert set() == red(table, phase2_max_conditions=BUDGET)
-    checklist = decide(table, run=w.run)
+    checklist = decide(table, candidates_of(w, table), run=w.run)
     asked = evidence(checklist, RESEARCH_CHECKLIST, phase2_max_conditions=BUDGET)
     gates = [gate for gate in GATES_RESEARCH_CHECKLIST if gate.severity == "ERROR"]
     assert all(a.verdict.passed for a in ask_all(gates, asked))
