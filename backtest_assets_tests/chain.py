@@ -112,8 +112,8 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1:
     frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":
         inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
-        frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, run=run)
-        frames["trades"] = trades = simulate_trades(*inputs, run=run)
+        frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, features=frames["features"], run=run)
+        frames["trades"] = trades = simulate_trades(*inputs, features=frames["features"], run=run)
         slices = [
             slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], run=run, split=split)
             for split in (Split.TRAIN, Split.VALIDATION)

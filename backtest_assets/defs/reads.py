@@ -118,6 +118,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("settlements_um"),
         Read("event_registry"),
         Read("market_context"),
+        Read("features"),
         Read("blueprints"),
     ),
     "trades": (
@@ -127,6 +128,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("settlements_um"),
         Read("event_registry"),
         Read("market_context"),
+        Read("features"),
         Read("blueprints"),
         Read("simulation_ledger"),
     ),

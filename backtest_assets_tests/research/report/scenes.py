@@ -248,13 +248,13 @@ def _blueprints(run: ResearchRun, hypotheses: pl.DataFrame) -> pl.DataFrame:
             name,
             run.run_id,
             EventType(row["event_type"]),
-            row["side_rule"],
+            row["side_rule"] if row["side_rule"] in {"long", "short"} else "conditional",
             SymbolScope("multi_symbol", run.symbol_list),
             Entry((row["event_type"],), (row["condition"],), SideRule(row["side_rule"]), 0, 0),
             Exit(row["hold_bars"], "percent", 0.031, "percent", 0.044),
             Sizing("fixed_fraction", 0.5, 1.0, 1.0),
             Evaluation(run.fees_bps, run.slippage_bps, funding_included=True),
-            Lineage(row["hypothesis_id"], "blueprint_v2", "2023-01-01", "2023-08-07"),
+            Lineage(row["hypothesis_id"], "blueprint_v3", "2023-01-01", "2023-08-07"),
         )
         rows.append(
             {
