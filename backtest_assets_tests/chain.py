@@ -109,7 +109,15 @@ def chain_of(run: ResearchRun, market: Mapping[str, SyntheticSymbol], *, phase1:
         queue=frames["hypothesis_queue"],
     )
     frames["research_checklist"] = decide(frames["hypotheses"], run=run)
-    frames["blueprints"] = compile_blueprints(frames["hypotheses"], frames["research_checklist"], run=run)
+    frames["blueprints"] = compile_blueprints(
+        frames["hypotheses"],
+        frames["research_checklist"],
+        events,
+        frames["market_context"],
+        bars,
+        features=frames["features"],
+        run=run,
+    )
     if frames["research_checklist"]["decision"][0] == "PROMOTE":
         inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
         frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, features=frames["features"], run=run)

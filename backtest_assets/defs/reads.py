@@ -110,7 +110,18 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     ),
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),
     "research_checklist": (Read("research_run"), Read("hypotheses"), Read("trial_ledger")),
-    "blueprints": (Read("research_run"), Read("hypotheses"), _CHECKLIST),
+    **dict.fromkeys(
+        ("blueprints", "blueprint_rejections"),
+        (
+            Read("research_run"),
+            Read("hypotheses"),
+            _CHECKLIST,
+            Read("event_registry"),
+            Read("market_context"),
+            Read("bars_um"),
+            Read("features"),
+        ),
+    ),
     "simulation_ledger": (
         Read("research_run"),
         _CHECKLIST,
@@ -173,7 +184,9 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     ),
 })  # fmt: skip
 EXECUTION_TABLES: Final = frozenset(
-    name for name, reads in READS.items() if _CHECKLIST in reads and name not in {"blueprints", "report"}
+    name
+    for name, reads in READS.items()
+    if _CHECKLIST in reads and name not in {"blueprints", "blueprint_rejections", "report"}
 )
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
 

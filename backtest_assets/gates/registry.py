@@ -62,6 +62,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "trial_ledger": hypotheses.GATES_TRIAL_LEDGER,
         "research_checklist": hypotheses.GATES_RESEARCH_CHECKLIST,
         "blueprints": blueprints.GATES_BLUEPRINTS,
+        "blueprint_rejections": blueprints.GATES_BLUEPRINT_REJECTIONS,
         "simulation_ledger": simulation.GATES_SIMULATION_LEDGER,
         "trades": simulation.GATES_TRADES,
         "backtest_metrics": simulation.GATES_BACKTEST_METRICS,
