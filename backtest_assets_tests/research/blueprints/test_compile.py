@@ -191,7 +191,7 @@ def test_r65_below_the_quality_floor_the_next_of_its_kind_takes_the_place(low):
 def test_r67_the_naive_entry_is_asked_before_the_places_are_given():
     naive = pl.DataFrame({"hypothesis_id": ["a", "b", "d", "e"], "is_passed": [False, True, True, True]})
     assert compiled(MANY, checklist(), naive=naive)["hypothesis_id"].to_list() == ["e", "b", "d"]
-    assert reasons(MANY, checklist(), naive=naive) == {"a": "naive_entry", "c": "near_copy", "f": "naive_entry"}
+    assert reasons(MANY, checklist(), naive=naive) == {"a": "naive_entry", "c": "naive_entry", "f": "naive_entry"}
     lenient = make_run(500, strategy_blueprint_allow_naive_entry_fail=1)
     assert reasons(MANY, checklist(), naive=naive, run=lenient) == {"b": "near_copy", "c": "near_copy"}
 

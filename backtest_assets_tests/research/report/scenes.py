@@ -92,7 +92,14 @@ def with_source(inputs: ReportInputs, run: ResearchRun) -> ReportInputs:
 
 def _settings(run: ResearchRun) -> pl.DataFrame:
     rows = [
-        (f.name, json.dumps(run.to_dict()[f.name]), _default(f), f.metadata["about"], run.digest)
+        (
+            f.name,
+            json.dumps(run.to_dict()[f.name]),
+            _default(f),
+            f.name in run.non_production_overrides,
+            f.metadata["about"],
+            run.digest,
+        )
         for f in settings_fields()
     ]
     return RESEARCH_RUN.conform(pl.DataFrame(rows, schema=list(RESEARCH_RUN.schema), orient="row"))
