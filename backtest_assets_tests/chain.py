@@ -17,7 +17,7 @@ from backtest_assets.research.events.detect import detect_events
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
-from backtest_assets.research.hypotheses.candidates import list_candidates, promoted_of
+from backtest_assets.research.hypotheses.candidates import list_candidates
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.expectancy import measure_expectancy
 from backtest_assets.research.hypotheses.naive_entry import enter_naively
@@ -132,12 +132,21 @@ def chain_from(
     known = [frames[name] for name in ("hypotheses", "naive_entry", "expectancy", "expectancy_traps")]
     frames["edge_candidates"] = list_candidates(*known, run=run)
     frames["research_checklist"] = decide(frames["hypotheses"], frames["edge_candidates"], run=run)
-    promoted = promoted_of(frames["hypotheses"], frames["edge_candidates"])
-    frames["blueprints"] = compile_blueprints(promoted, frames["research_checklist"], run=run)
+    frames["blueprints"] = compile_blueprints(
+        frames["hypotheses"],
+        frames["research_checklist"],
+        events,
+        frames["market_context"],
+        bars,
+        features=frames["features"],
+        candidates=frames["edge_candidates"],
+        naive=frames["naive_entry"],
+        run=run,
+    )
     if frames["research_checklist"]["decision"][0] == "PROMOTE":
         inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
-        frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, run=run)
-        frames["trades"] = trades = simulate_trades(*inputs, run=run)
+        frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, features=frames["features"], run=run)
+        frames["trades"] = trades = simulate_trades(*inputs, features=frames["features"], run=run)
         slices = [
             slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], run=run, split=split)
             for split in (Split.TRAIN, Split.VALIDATION)

@@ -91,7 +91,7 @@ class _Step:
         """What the manifest keeps: the maker's facts, and the market limits, those by name that are not the default."""
         limits = self.lake.settings.limits
         if self.table.layer != "market":
-            return made.notes
+            return made.notes if made.run is None else {**made.notes, **_class_of(made.run)}
         return {**made.notes, "limits_digest": limits.digest} | ({"limits": limits.changed} if limits.changed else {})
 
 
@@ -268,6 +268,11 @@ def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
         "publication": publication.publication_id,
         "inputs": dg.MetadataValue.json(consumed),
     }
+
+
+def _class_of(run: ResearchRun) -> Mapping[str, str]:
+    """Say on everything a run makes whether its strict rules held (R78, R84, R90)."""
+    return {"run_class": run.run_class, "non_production_overrides": ",".join(run.non_production_overrides)}
 
 
 def _tables(shown: Mapping[str, pl.DataFrame]) -> dict[str, dg.MetadataValue]:

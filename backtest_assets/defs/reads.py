@@ -150,7 +150,20 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     "research_checklist": (
         Read("research_run"), Read("hypotheses"), Read("trial_ledger"), Read("edge_candidates"),
     ),
-    "blueprints": (Read("research_run"), Read("hypotheses"), Read("edge_candidates"), _CHECKLIST),
+    **dict.fromkeys(
+        ("blueprints", "blueprint_rejections"),
+        (
+            Read("research_run"),
+            Read("hypotheses"),
+            Read("naive_entry"),
+            Read("edge_candidates"),
+            _CHECKLIST,
+            Read("event_registry"),
+            Read("market_context"),
+            Read("bars_um"),
+            Read("features"),
+        ),
+    ),
     # Last of discovery: another run's trials make it out of date, and nothing before promotions.
     "trial_counts": (Read("research_run"), Read("event_outcomes"), Read("hypotheses"), ALL_LEDGERS),
     "simulation_ledger": (
@@ -160,6 +173,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("settlements_um"),
         Read("event_registry"),
         Read("market_context"),
+        Read("features"),
         Read("blueprints"),
     ),
     "trades": (
@@ -169,6 +183,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("settlements_um"),
         Read("event_registry"),
         Read("market_context"),
+        Read("features"),
         Read("blueprints"),
         Read("simulation_ledger"),
     ),
@@ -215,7 +230,9 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     ),
 })  # fmt: skip
 EXECUTION_TABLES: Final = frozenset(
-    name for name, reads in READS.items() if _CHECKLIST in reads and name not in {"blueprints", "report"}
+    name
+    for name, reads in READS.items()
+    if _CHECKLIST in reads and name not in {"blueprints", "blueprint_rejections", "report"}
 )
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
 

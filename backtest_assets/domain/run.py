@@ -27,6 +27,15 @@ WARMUP_DAYS: Final = 90
 """History before `start` that features and thresholds may use where it exists [days]."""
 
 
+OVERRIDES: Final = (
+    "strategy_blueprint_ignore_checklist",
+    "strategy_blueprint_allow_fallback",
+    "strategy_blueprint_allow_non_executable_conditions",
+    "strategy_blueprint_allow_naive_entry_fail",
+)
+"""Settings that are strict at their default; any other value makes the run diagnostic: never decision grade (R63, R78, R90)."""
+
+
 def _setting(default: object, group: str, about: str) -> Any:  # noqa: ANN401  # dataclasses.field is typed as its default
     return field(default=default, metadata={"group": group, "about": about})
 
@@ -123,6 +132,22 @@ class ResearchRun:
         -0.25, "blueprints", "Deepest drawdown of the plain rule's additive equity [fraction of its peak] (R77)."
     )
     strategy_blueprint_max_per_event: int = _setting(2, "blueprints", "Most blueprints per event family (R65).")
+    strategy_blueprint_ignore_checklist: int = _setting(
+        0, "blueprints", "1: compile whatever the checklist says; the run is diagnostic (R64)."
+    )
+    strategy_blueprint_allow_fallback: int = _setting(
+        0,
+        "blueprints",
+        "1: a family without a selected hypothesis may compile tested ones above the quality floor; the run is diagnostic (R65).",
+    )
+    strategy_blueprint_allow_non_executable_conditions: int = _setting(
+        0,
+        "blueprints",
+        "1: a family may lose every selected hypothesis to its conditions; the run is diagnostic (R66).",
+    )
+    strategy_blueprint_allow_naive_entry_fail: int = _setting(
+        0, "blueprints", "1: naive_entry is not asked; the run is diagnostic (R67)."
+    )
     blueprints_top_k: int = _setting(10, "blueprints", "Most blueprints that are executed, by rank (R23).")
     blueprints_filter_event_type: str = _setting(
         "all", "blueprints", "Execute only blueprints of this family, or all (R24)."
@@ -262,6 +287,16 @@ class ResearchRun:
             raise SettingsError(message)
         return tuple(name for name in SensorDataset if self.hypothesis_datasets == "auto" or name in asked)
 
+    @property
+    def non_production_overrides(self) -> tuple[str, ...]:
+        """The overrides in force; a run without any is a production run (R84, R90)."""
+        return tuple(name for name in OVERRIDES if getattr(self, name) != 0)
+
+    @property
+    def run_class(self) -> str:
+        """`production`, or `diagnostic` if any strict rule is overridden."""
+        return "diagnostic" if self.non_production_overrides else "production"
+
     def to_dict(self) -> dict[str, Scalar]:
         """Return the settings as plain values, in declaration order."""
         return asdict(self)
@@ -321,6 +356,7 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "naive_min_expectancy_after_cost": (-1, 1, "give a fraction of notional of -1 to 1"),
     "naive_max_drawdown": (-1, 0, "give a drawdown of -1 to 0"),
     "strategy_blueprint_max_per_event": (1, 2, "give 1 or 2: a family has two sides, and the best of each is compiled"),
+    **dict.fromkeys(OVERRIDES, (0, 1, "give 0 for the strict rule, 1 for a diagnostic run without it")),
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
     "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),
     "walkforward_drawdown_tail_q": (1e-9, 1 - 1e-9, "give a quantile between 0 and 1"),

@@ -9,8 +9,13 @@ import polars as pl
 from backtest_assets.domain.blueprint import Blueprint, blueprint_from_json
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.split import Split
+from backtest_assets.errors import SettingsError
 from backtest_assets.gates.ask import broken, rows_gate
+from backtest_assets.gates.executed import TOLERANCE, near
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.research.blueprints.compile import REASONS
+from backtest_assets.research.blueprints.criteria import MAX_EDGE_LOSS, MIN_DRY_ENTRIES, QUALITY_FLOOR
+from backtest_assets.research.blueprints.entries import Entries
 from backtest_assets.research.hypotheses.checklist import PROMOTE, loss_histogram
 
 MIN_TRAIN_ENTRIES: Final = 1
@@ -62,6 +67,14 @@ def _fitted_on_train(evidence: Evidence, _: dict[str, str | int | float | bool],
     return None if inside else f"fitted on {first}..{last}, outside train {train.start}..{train.end}"
 
 
+def _not_executable(_: Evidence, __: dict[str, str | int | float | bool], blueprint: Blueprint) -> str | None:
+    try:
+        Entries.check(blueprint)
+    except SettingsError as error:
+        return str(error)
+    return None
+
+
 def _of_this_run(evidence: Evidence, _: dict[str, str | int | float | bool], blueprint: Blueprint) -> str | None:
     run = evidence.settings
     outside = sorted(set(blueprint.symbol_scope.symbols) - set(run.symbol_list))
@@ -73,11 +86,58 @@ def _of_this_run(evidence: Evidence, _: dict[str, str | int | float | bool], blu
     return None if costs == (run.fees_bps, run.slippage_bps) else f"judged with costs {costs} bps, not the run's"
 
 
+def _with_hypotheses(evidence: Evidence) -> pl.DataFrame:
+    hypotheses = _standing(evidence).drop("event_type", "condition", "side_rule", "delay_bars", "t_train")
+    return evidence.frame.join(hypotheses, on="hypothesis_id", how="left")
+
+
+def _standing(evidence: Evidence) -> pl.DataFrame:
+    """Return the hypotheses with `is_promotable`, asked of the candidates anew."""
+    said = evidence.inputs["edge_candidates"]
+    whole = said.filter(pl.col("is_selected") & pl.col("is_evidence") & pl.col("is_robust"))["candidate_id"].implode()
+    return evidence.inputs["hypotheses"].with_columns(
+        is_promotable=(pl.col("hypothesis_id").is_in(whole) & (pl.col("status") == "selected")).fill_null(value=False)
+    )
+
+
 def _untested(evidence: Evidence) -> pl.DataFrame:
-    """Return the blueprints whose hypothesis is not selected or had no event on train."""
-    hypotheses = evidence.inputs["hypotheses"].select("hypothesis_id", "n_train", "status")
-    joined = evidence.frame.select("blueprint_id", "hypothesis_id").join(hypotheses, on="hypothesis_id", how="left")
-    return broken(joined, (pl.col("status") == "selected") & (pl.col("n_train") >= MIN_TRAIN_ENTRIES))
+    """Return the blueprints that never enter on train, or whose hypothesis was not promoted and may not stand in."""
+    may_stand_in = pl.lit(evidence.settings.strategy_blueprint_allow_fallback == 1) & pl.col("is_fallback")
+    is_chosen = (pl.col("is_promotable") & ~pl.col("is_fallback")) | (
+        may_stand_in & ~pl.col("is_promotable") & pl.col("status").is_in(["selected", "rejected"])
+    )
+    enters = (pl.col("n_train") >= MIN_TRAIN_ENTRIES) & (pl.col("n_entries_train") >= MIN_DRY_ENTRIES)
+    within = pl.col("n_entries_train") <= pl.col("n_train")
+    rows = broken(_with_hypotheses(evidence), is_chosen & enters & within)
+    return rows.select("blueprint_id", "hypothesis_id", "status", "n_train", "n_entries_train")
+
+
+def _below_floor(evidence: Evidence) -> pl.DataFrame:
+    limits = [
+        {">=": pl.col(name) >= limit, ">": pl.col(name) > limit, "<": pl.col(name) < limit}[how]
+        for name, (how, limit) in QUALITY_FLOOR.items()
+    ]
+    return broken(_with_hypotheses(evidence), pl.all_horizontal(limits)).select("blueprint_id", *QUALITY_FLOOR)
+
+
+def _edge_lost(evidence: Evidence) -> pl.DataFrame:
+    """Return the blueprints whose time exit is not the tested one, or whose exits cost more of it than they may."""
+    tested = near(pl.col("time_exit_train_bps"), pl.col("gross_mean_train_bps"))
+    least = pl.col("time_exit_train_bps") - MAX_EDGE_LOSS * pl.col("net_mean_train_bps")
+    kept = pl.col("with_exits_train_bps") >= least - TOLERANCE
+    shown = ("blueprint_id", "gross_mean_train_bps", "time_exit_train_bps", "with_exits_train_bps")
+    return broken(_with_hypotheses(evidence), tested & kept).select(shown)
+
+
+def _unmet_flags(evidence: Evidence, row: dict[str, str | int | float | bool], blueprint: Blueprint) -> str | None:
+    """Say which required evidence the hypothesis lacks, or which requirement a strict blueprint gave up."""
+    flags = blueprint.evaluation.robustness_flags
+    own = evidence.inputs["hypotheses"].filter(hypothesis_id=row["hypothesis_id"]).row(0, named=True)
+    asked = {"gate_validation": flags.oos_required, "gate_multiplicity": flags.multiplicity_required}
+    unmet = [gate for gate, is_required in asked.items() if is_required and not own[gate]]
+    if not row["is_fallback"] and not all(asked.values()):
+        unmet.append("a blueprint of a selected hypothesis requires both")
+    return f"robustness flags: {', '.join(unmet)}" if unmet else None
 
 
 def _ask_ranks(evidence: Evidence) -> Verdict:
@@ -87,7 +147,11 @@ def _ask_ranks(evidence: Evidence) -> Verdict:
         "ranks are not 1..n": by_rank["rank"].to_list() != list(range(1, frame.height + 1)),
         "ids repeat": frame["blueprint_id"].n_unique() != frame.height,
         "two blueprints trade alike": frame["behaviour_digest"].n_unique() != frame.height,
-        "t_train rises with the rank": not by_rank["t_train"].is_sorted(descending=True),
+        "t_train rises with the rank": any(
+            not part["t_train"].is_sorted(descending=True)
+            for part in (by_rank.filter(~pl.col("is_fallback")), by_rank.filter("is_fallback"))
+        ),
+        "a fallback is ranked before a selected hypothesis": not by_rank["is_fallback"].is_sorted(),
         "a family has more than strategy_blueprint_max_per_event": bool(
             (frame["event_type"].value_counts()["count"] > evidence.settings.strategy_blueprint_max_per_event).any()
         ),
@@ -115,18 +179,27 @@ def _ask_executed(evidence: Evidence) -> Verdict:
     return Verdict("executed_by_rank", len(wrong), 0, "blueprints", passed=not wrong, detail=detail)
 
 
+def _is_promoted(evidence: Evidence) -> bool:
+    return evidence.inputs["research_checklist"]["decision"].unique().to_list() == [PROMOTE]
+
+
+def _may_be_present(evidence: Evidence) -> bool:
+    """Say whether the run may compile anything: promoted, or the checklist is overridden (R64)."""
+    return _is_promoted(evidence) or evidence.settings.strategy_blueprint_ignore_checklist == 1
+
+
 def _may_be_empty(evidence: Evidence) -> bool:
-    """Say whether the run compiles nothing: its checklist is not PROMOTE, or no hypothesis was selected."""
-    promoted = evidence.inputs["research_checklist"]["decision"].unique().to_list() == [PROMOTE]
-    return not promoted or evidence.inputs["hypotheses"].filter(pl.col("status") == "selected").is_empty()
+    """Say whether the run compiles nothing: its checklist is not PROMOTE, or no candidate is promoted."""
+    return not _is_promoted(evidence) or not _standing(evidence)["is_promotable"].any()
 
 
 def _ask_emptiness(evidence: Evidence) -> Verdict:
     """Ask whether there are blueprints exactly where there may be some."""
     expected, present = not _may_be_empty(evidence), not evidence.frame.is_empty()
-    why = f"the checklist says {PROMOTE} and hypotheses are selected: {'yes' if expected else 'no'}"
-    detail = f"{evidence.frame.height} blueprints; {why}"
-    return Verdict("empty_iff_not_promoted", present, expected, "bool", passed=present == expected, detail=detail)
+    passed = present if expected else (not present or _may_be_present(evidence))
+    why = f"the checklist says {PROMOTE} and candidates are promoted: {'yes' if expected else 'no'}"
+    detail = f"{evidence.frame.height} blueprints; {why}; blueprint_rejections says what became of each"
+    return Verdict("empty_iff_not_promoted", present, expected, "bool", passed=passed, detail=detail)
 
 
 def _ask_something_executed(evidence: Evidence) -> Verdict:
@@ -162,10 +235,28 @@ GATES_BLUEPRINTS: Final = (
     _count_problems("of_this_run", "Run, symbols and costs are the run's; limit: 0 foreign.", _of_this_run),
     rows_gate(
         "enters_on_train",
-        "Every blueprint's hypothesis is selected and had events on train.",
+        "Every blueprint's hypothesis is promoted and had events on train.",
         _untested,
         fix="compile again from this run's hypotheses",
         may_be_empty=_may_be_empty,
+    ),
+    rows_gate(
+        "quality_floor",
+        "Every blueprint's hypothesis keeps the quality floor (R65).",
+        _below_floor,
+        fix="compile again from this run's hypotheses",
+        may_be_empty=_may_be_empty,
+    ),
+    rows_gate(
+        "exits_keep_the_edge",
+        "The fitted time exit earns what research tested, and exits and guards leave at least 95 % of the net mean.",
+        _edge_lost,
+        fix="bars, events or context are not those the hypotheses were tested on: rebuild hypotheses and blueprints",
+        may_be_empty=_may_be_empty,
+    ),
+    _count_problems("flags_are_met", "Evidence that a blueprint requires is there; limit: 0 unmet.", _unmet_flags),
+    _count_problems(
+        "executable", "Conditions, nodes and metrics have an evaluator (X7); limit: 0 unknown.", _not_executable
     ),
     Gate("ranks_and_ids", Severity.ERROR, "Ranks 1..n by t, ids and behaviour unique; limit: 0 faults.", _ask_ranks),
     Gate("executed_by_rank", Severity.ERROR, "Executed are the first top_k of the filter; limit: 0.", _ask_executed),
@@ -177,4 +268,84 @@ GATES_BLUEPRINTS: Final = (
     ),
     Gate("empty_iff_not_promoted", Severity.ERROR, "Blueprints exist iff PROMOTE and selected.", _ask_emptiness),
     Gate("blueprints_present", Severity.WARN, "Something is executed; limit: 1 blueprint (R50).", _ask_present),
+)
+
+
+def _may_reject_nothing(evidence: Evidence) -> bool:
+    """Say whether nothing was tested, or what was tested fits into the blueprints."""
+    tested = evidence.inputs["hypotheses"].filter("is_eligible")
+    most = evidence.settings.strategy_blueprint_max_per_event * tested["event_type"].n_unique()
+    return tested.height <= most
+
+
+def _unaccounted(evidence: Evidence) -> pl.DataFrame:
+    """Return what is listed and was not tested, and what is neither listed nor can be a blueprint."""
+    run, tested = evidence.settings, _standing(evidence).filter("is_eligible")
+    listed = evidence.frame.select("hypothesis_id", "event_type", is_listed=True)
+    both = tested.select("hypothesis_id", "event_type", "is_promotable", is_tested=True).join(
+        listed, on=["hypothesis_id", "event_type"], how="full", coalesce=True
+    )
+    unlisted = pl.col("is_listed").is_null()
+    may_be_one = pl.col("is_promotable") | pl.lit(run.strategy_blueprint_allow_fallback == 1)
+    few = unlisted.sum().over("event_type") <= run.strategy_blueprint_max_per_event
+    return broken(both, pl.col("is_tested") & (~unlisted | (may_be_one & few & pl.lit(_may_be_present(evidence)))))
+
+
+def _unreasoned(evidence: Evidence) -> pl.DataFrame:
+    """Return the rejections whose reason is unknown or not true of the hypothesis."""
+    tested = _standing(evidence).drop("event_type", "condition", "side_rule", "hold_bars")
+    rows = evidence.frame.join(tested, on="hypothesis_id", how="left")
+    floor = pl.all_horizontal(
+        {">=": pl.col(name) >= limit, ">": pl.col(name) > limit, "<": pl.col(name) < limit}[how]
+        for name, (how, limit) in QUALITY_FLOOR.items()
+    ).fill_null(value=False)
+    early, reason = ["checklist", "not_selected", "not_promoted"], pl.col("reason")
+    selected, promotable = pl.col("status") == "selected", pl.col("is_promotable")
+    copies = reason.is_in(["near_copy", "same_behaviour"])
+    rejected = evidence.frame["hypothesis_id"].implode()
+    kept = pl.col("kept_hypothesis_id")
+    holds = (
+        reason.is_in(list(REASONS))
+        & (pl.col("is_selected") == selected)
+        & ((reason == "not_selected") <= ~selected)
+        & ((reason == "not_promoted") <= (selected & ~promotable))
+        & ((reason == "checklist") <= (promotable & pl.lit(not _may_be_present(evidence))))
+        & ((reason == "quality_floor") <= ~floor)
+        & (reason.is_in([*early, "quality_floor"]) | floor)
+        & (copies == kept.is_not_null())
+        & (kept.is_null() | ~kept.is_in(rejected))
+    )
+    return broken(rows, holds).select("hypothesis_id", "reason", "detail", "kept_hypothesis_id")
+
+
+def _ask_families_lost(evidence: Evidence) -> Verdict:
+    selected = evidence.frame.filter("is_selected").group_by("event_type").agg(pl.col("reason").unique())
+    lost = sorted(family for family, reasons in selected.iter_rows() if reasons == ["non_executable_condition"])
+    allowed = evidence.settings.strategy_blueprint_allow_non_executable_conditions == 1
+    passed = not lost or allowed
+    detail = f"families that lost every selected hypothesis to its condition: {', '.join(lost) or 'none'}"
+    return Verdict("conditions_executable", len(lost), 0, "families", passed=passed, detail=detail)
+
+
+GATES_BLUEPRINT_REJECTIONS: Final = (
+    rows_gate(
+        "every_tested_accounted",
+        "Every tested hypothesis is rejected with a reason, or is one of the few that can be a blueprint.",
+        _unaccounted,
+        fix="rebuild blueprint_rejections from this run's hypotheses",
+        may_be_empty=_may_reject_nothing,
+    ),
+    rows_gate(
+        "reasons_hold",
+        "Every reason is known and true of its hypothesis; what stands for another is not rejected itself.",
+        _unreasoned,
+        fix="rebuild blueprint_rejections from this run's hypotheses",
+        may_be_empty=_may_reject_nothing,
+    ),
+    Gate(
+        "conditions_executable",
+        Severity.ERROR,
+        "No family lost every selected hypothesis to conditions nobody can execute (R66); limit: 0 families.",
+        _ask_families_lost,
+    ),
 )

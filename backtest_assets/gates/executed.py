@@ -36,11 +36,16 @@ def acts(evidence: Evidence) -> pl.DataFrame:
             "blueprint_id": spec.blueprint_id,
             "symbol": symbol,
             "trigger": spec.entry.triggers[0],
-            "delay": spec.entry.delay_bars * BAR,
-            "cooldown": spec.entry.cooldown_bars * BAR,
+            "wait": max(spec.entry.delay_bars, spec.entry.arm_bars) * BAR,
+            "rest": max(spec.entry.cooldown_bars, spec.entry.reentry_lockout_bars) * BAR,
             "time_stop": spec.exit.time_stop_bars * BAR,
-            "stop_frac": spec.exit.stop_value,
-            "target_frac": spec.exit.target_value,
+            "stop_type": spec.exit.stop_type,
+            "stop_value": spec.exit.stop_value,
+            "target_type": spec.exit.target_type,
+            "target_value": spec.exit.target_value,
+            "trailing_stop_type": spec.exit.trailing_stop_type,
+            "trailing_stop_value": spec.exit.trailing_stop_value,
+            "break_even_r": spec.exit.break_even_r,
             "side_if_up": spec.entry.side_rule.side(1),
             "side_if_down": spec.entry.side_rule.side(-1),
         }
@@ -59,3 +64,9 @@ def caps(evidence: Evidence) -> tuple[float, float]:
     """Return the strictest cap per symbol and the strictest gross cap of the executed blueprints [fraction of equity]."""
     sizes = [spec.sizing for spec in executed_specs(evidence)]
     return min(size.max_symbol_exposure for size in sizes), min(size.max_gross_leverage for size in sizes)
+
+
+def budgets(evidence: Evidence) -> tuple[float, float]:
+    """Return the strictest risk budget per symbol and of the portfolio [fraction of equity]."""
+    sizes = [spec.sizing for spec in executed_specs(evidence)]
+    return min(size.symbol_risk_budget for size in sizes), min(size.portfolio_risk_budget for size in sizes)

@@ -1,24 +1,27 @@
 """What must be true of the promotion decision: it is counted again from the evidence; the limits stay in the criteria."""
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
 
 from backtest_assets.domain.gate import Severity, Verdict
+from backtest_assets.domain.run import OVERRIDES
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.executed import executed_specs, near
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.trials import uncounted_trials
-from backtest_assets.research.promotions.criteria import CRITERIA, Criterion
+from backtest_assets.research.promotions.criteria import CRITERIA, ENOUGH_TRADES, PRODUCTION, Criterion
 
 _FIX: Final = "rebuild promotions from the published summary"
 
 
 def _other_rows(evidence: Evidence) -> pl.DataFrame:
     names = [spec.blueprint_id for spec in executed_specs(evidence)]
-    keys = [(name, criterion.gate) for name in names for criterion in CRITERIA]
+    asked = (*(criterion.gate for criterion in CRITERIA), ENOUGH_TRADES, PRODUCTION)
+    keys = [(name, gate) for name in names for gate in asked]
     wanted = pl.DataFrame(keys, schema={"blueprint_id": pl.String, "gate": pl.String}, orient="row")
     both = evidence.frame.select("blueprint_id", "gate", is_listed=True).join(
         wanted.with_columns(is_wanted=True), on=["blueprint_id", "gate"], how="full", coalesce=True
@@ -28,19 +31,24 @@ def _other_rows(evidence: Evidence) -> pl.DataFrame:
 
 def _other_limits(evidence: Evidence) -> pl.DataFrame:
     run = evidence.settings
-    rows = [(c.gate, c.limit_for(run), c.comparator, c.unit) for c in CRITERIA]
-    schema = {"gate": pl.String, "declared": pl.Float64, "how": pl.String, "in": pl.String}
+    shared = [(c.gate, c.limit_for(run), c.comparator, c.unit) for c in CRITERIA]
+    shared.append((PRODUCTION, 0.0, "<=", "overrides"))
+    rows: list[tuple[str, str, float, str, str]] = []
+    for spec in executed_specs(evidence):
+        rows += [(spec.blueprint_id, *one) for one in shared]
+        rows.append((spec.blueprint_id, ENOUGH_TRADES, float(spec.evaluation.min_trades), ">=", "trades"))
+    schema = {"blueprint_id": pl.String, "gate": pl.String, "declared": pl.Float64, "how": pl.String, "in": pl.String}
     declared = pl.DataFrame(rows, schema=schema, orient="row")
     same = (
         (pl.col("limit") == pl.col("declared"))
         & (pl.col("comparator") == pl.col("how"))
         & (pl.col("unit") == pl.col("in"))
     )
-    return broken(evidence.frame.join(declared, on="gate", how="left"), same)
+    return broken(evidence.frame.join(declared, on=["blueprint_id", "gate"], how="left"), same)
 
 
 def _other_answers(evidence: Evidence) -> pl.DataFrame:
-    found = [_counted(evidence, criterion) for criterion in CRITERIA]
+    found = [*(_counted(evidence, criterion) for criterion in CRITERIA), *_own_counted(evidence)]
     both = evidence.frame.join(pl.concat(found), on=["blueprint_id", "gate"], how="left")
     observed = pl.col("observed").eq_missing(pl.col("counted")) | near(pl.col("observed"), pl.col("counted"))
     return broken(both, observed & (pl.col("is_passed") == pl.col("holds"))).drop("metric", strict=False)
@@ -63,6 +71,33 @@ def _counted(evidence: Evidence, criterion: Criterion) -> pl.DataFrame:
         pl.lit(criterion.gate).alias("gate"),
         pl.when(is_known).then(worst).alias("counted"),
         (is_known & holds).fill_null(value=False).alias("holds"),
+    )
+
+
+def _own_counted(evidence: Evidence) -> Iterator[pl.DataFrame]:
+    """Yield the answers to what blueprints ask of themselves, and to the class of the run."""
+    least = pl.DataFrame(
+        [(spec.blueprint_id, float(spec.evaluation.min_trades)) for spec in executed_specs(evidence)],
+        schema={"blueprint_id": pl.String, "least": pl.Float64},
+        orient="row",
+    )
+    known = evidence.inputs["walkforward_summary"].filter(
+        pl.col("metric") == "n_trades", pl.col("split").is_in(["train", "validation"]), pl.col("value").is_not_null()
+    )
+    sums = known.group_by("blueprint_id").agg(pl.col("value").sum(), pl.col("split").n_unique())
+    counted = pl.when(pl.col("split") == 2).then("value")  # noqa: PLR2004  # train and validation
+    yield least.join(sums, on="blueprint_id", how="left").select(
+        "blueprint_id",
+        pl.lit(ENOUGH_TRADES).alias("gate"),
+        counted.alias("counted"),
+        (counted >= pl.col("least")).fill_null(value=False).alias("holds"),
+    )
+    n_overrides = sum(getattr(evidence.settings, name) != 0 for name in OVERRIDES)
+    yield least.select(
+        "blueprint_id",
+        pl.lit(PRODUCTION).alias("gate"),
+        pl.lit(float(n_overrides)).alias("counted"),
+        pl.lit(n_overrides == 0).alias("holds"),
     )
 
 

@@ -71,6 +71,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "research_checklist": hypotheses.GATES_RESEARCH_CHECKLIST,
         "blueprints": blueprints.GATES_BLUEPRINTS,
         "trial_counts": trials.GATES_TRIAL_COUNTS,
+        "blueprint_rejections": blueprints.GATES_BLUEPRINT_REJECTIONS,
         "simulation_ledger": simulation.GATES_SIMULATION_LEDGER,
         "trades": simulation.GATES_TRADES,
         "backtest_metrics": simulation.GATES_BACKTEST_METRICS,

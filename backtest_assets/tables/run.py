@@ -14,6 +14,13 @@ RESEARCH_RUN = Table(
         Column("setting", pl.String(), "text", "Name of the setting: the runbook's flag without dashes."),
         Column("value_json", pl.String(), "JSON", "Its value."),
         Column("default_json", pl.String(), "JSON", "Its default; null where the run must give it.", nullable=True),
+        Column(
+            "is_override",
+            pl.Boolean(),
+            "bool",
+            "It overrides a strict rule: the run is diagnostic, never decision grade (R63, R90).",
+            sample=(0, 0),
+        ),
         Column("about", pl.String(), "text", "What it does and its rule."),
         Column("settings_digest", pl.String(), "sha256", "Digest of all settings."),
     ),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
+from backtest_assets.domain.run import OVERRIDES, ResearchRun, run_from_dict, settings_fields
 from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import SettingsError, UsageError
@@ -172,3 +172,13 @@ def test_impossible_settings_are_refused_by_name(name: str, value: object, says:
 def test_unknown_settings_are_refused():
     with pytest.raises(SettingsError, match="unknown settings moon"):
         run_from_dict({**RUN.to_dict(), "moon": 1})
+
+
+def test_r63_every_override_is_strict_by_default_and_any_other_value_makes_the_run_diagnostic():
+    assert (RUN.run_class, RUN.non_production_overrides) == ("production", ())
+    for name in OVERRIDES:
+        lifted = replace(RUN, **{name: 1})
+        assert (lifted.run_class, lifted.non_production_overrides) == ("diagnostic", (name,))
+        assert lifted.digest != RUN.digest
+        with pytest.raises(SettingsError, match=name):
+            replace(RUN, **{name: 2})

@@ -5,40 +5,56 @@ from functools import cache
 import polars as pl
 import pytest
 
+from backtest_assets.domain.blueprint import blueprint_from_json
 from backtest_assets.domain.market import Partition
-from backtest_assets.gates.blueprints import GATES_BLUEPRINTS
+from backtest_assets.domain.run import run_from_dict
+from backtest_assets.gates.blueprints import GATES_BLUEPRINT_REJECTIONS, GATES_BLUEPRINTS
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.research.blueprints.compile import compile_blueprints
+from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
-from backtest_assets.tables.blueprints import BLUEPRINTS
-from backtest_assets_tests.research.hypotheses.shown import candidates_of
+from backtest_assets.tables.blueprints import BLUEPRINT_REJECTIONS, BLUEPRINTS
+from backtest_assets.tables.features import FEATURES
+from backtest_assets_tests.research.hypotheses.shown import examined_of
 from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
-PARSING = {"spec_readable", "fitted_on_train", "of_this_run"}
+PARSING = {"spec_readable", "fitted_on_train", "of_this_run", "flags_are_met", "executable"}
 
 
 @cache
 def compiled():
     w = make_world(1, plant=Plant(bps=45))
     hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
-    checklist = decide(hypotheses, candidates_of(w, hypotheses), run=w.run)
-    # One planted edge selects near-copies on one side, which compile to one blueprint; the last of them becomes another
-    # family, so that ranks, caps and duplicates have something to say.
-    last = hypotheses.filter(pl.col("status") == "selected").sort("t_train")["hypothesis_id"][0]
-    is_last = pl.col("hypothesis_id") == last
-    hypotheses = hypotheses.with_columns(
-        event_type=pl.when(is_last).then(pl.lit("range_compression_breakout_window")).otherwise("event_type"),
-        side_rule=pl.when(is_last).then(pl.lit("with_event")).otherwise("side_rule"),
-        condition=pl.when(is_last).then(pl.lit("all")).otherwise("condition"),
-    )
-    inputs = {"hypotheses": hypotheses, "research_checklist": checklist}
-    return w.run, inputs, compile_blueprints(hypotheses, checklist, run=w.run)
+    examined = examined_of(w, hypotheses)
+    checklist = decide(hypotheses, examined["candidates"], run=w.run)
+    inputs = {
+        "hypotheses": hypotheses, "research_checklist": checklist, "event_registry": w.events, "market_context": w.context,
+        "bars_um": w.bars, "features": FEATURES.empty(), "edge_candidates": examined["candidates"],
+        "naive_entry": examined["naive"],
+    }  # fmt: skip
+    frames = (hypotheses, checklist, w.events, w.context, w.bars)
+    made = compile_blueprints(*frames, features=FEATURES.empty(), **examined, run=w.run)
+    lost = reject_hypotheses(*frames, features=FEATURES.empty(), **examined, run=w.run)
+    return w.run, inputs, with_another(made), lost
+
+
+def with_another(made):
+    """The one blueprint that one planted edge gives, and a second: short, so that ranks and duplicates say something."""
+    first = made.row(0, named=True)
+    spec = json.loads(first["spec_json"])
+    spec["blueprint_id"] += "_twin"
+    spec["exit"]["time_stop_bars"] = 17
+    twin = blueprint_from_json(json.dumps(spec))
+    changed = {
+        "rank": 2, "blueprint_id": twin.blueprint_id, "behaviour_digest": twin.behaviour_digest, "spec_json": twin.to_json(),
+        "time_stop_bars": 17, "t_train": first["t_train"] - 1,
+    }  # fmt: skip
+    return BLUEPRINTS.conform(pl.concat([made, pl.DataFrame([first | changed], schema=made.schema)]))
 
 
 def red(frame, **inputs: pl.DataFrame):
-    run, given, _ = compiled()
+    run, given, _, _ = compiled()
     asked = Evidence(BLUEPRINTS, Partition.of_run("w"), frame, AS_OF, run=run, inputs=given | inputs)
     return {a.verdict.gate for a in ask_all(GATES_BLUEPRINTS, asked) if not a.verdict.passed}
 
@@ -60,8 +76,14 @@ def test_compiled_blueprints_keep_every_gate():
 
 def test_an_empty_table_is_red_where_the_run_is_promoted_and_a_remark_where_not():
     empty = BLUEPRINTS.empty()
-    _, inputs, _ = compiled()
-    assert red(empty) == {"enters_on_train", "empty_iff_not_promoted", "blueprints_present"}
+    _, inputs, _, _ = compiled()
+    assert red(empty) == {
+        "enters_on_train",
+        "quality_floor",
+        "exits_keep_the_edge",
+        "empty_iff_not_promoted",
+        "blueprints_present",
+    }
     kept = inputs["research_checklist"].with_columns(decision=pl.lit("KEEP_RESEARCH"))
     assert red(empty, research_checklist=kept) == {"blueprints_present"}
     none = inputs["hypotheses"].with_columns(status=pl.lit("rejected"))
@@ -93,6 +115,10 @@ def test_unknown_values_and_missing_inputs_are_red():
             {"executed_by_rank", "something_executed", "blueprints_present"},
         ),
         (lambda f: f.with_columns(stop_frac=pl.col("stop_frac") * 2), {"spec_readable"}),
+        (lambda f: f.with_columns(n_entries_train=pl.lit(0)), {"enters_on_train"}),
+        (lambda f: f.with_columns(is_fallback=pl.lit(value=True)), {"enters_on_train"}),
+        (lambda f: f.with_columns(time_exit_train_bps=pl.col("time_exit_train_bps") + 1), {"exits_keep_the_edge"}),
+        (lambda f: f.with_columns(with_exits_train_bps=pl.col("with_exits_train_bps") - 3), {"exits_keep_the_edge"}),
         (lambda f: f.with_columns(hypothesis_id=pl.lit("x")), {"spec_readable", "enters_on_train"}),
         (lambda f: f.with_columns(spec_json=pl.lit("{}")), PARSING),
     ],
@@ -108,6 +134,9 @@ def test_every_corruption_of_a_row_is_caught(change, gates):
         (lambda s: s["evaluation"].update(fees_bps=0.0), "of_this_run"),
         (lambda s: s["symbol_scope"].update(symbols=["DOGEUSDT"]), "of_this_run"),
         (lambda s: s.update(run_id="other"), "of_this_run"),
+        (lambda s: s["entry"].update(conditions=["moon_full"]), "executable"),
+        (lambda s: s["exit"].update(invalidation={"metric": "tea", "operator": ">", "value": 1.0}), "executable"),
+        (lambda s: s["evaluation"]["robustness_flags"].update(oos_required=False), "flags_are_met"),
         (lambda s: s["exit"].update(time_stop_bars=5), "spec_readable"),
     ],
 )
@@ -118,3 +147,61 @@ def test_every_corruption_of_a_spec_is_caught(change, gate):
 def test_a_blueprint_of_a_hypothesis_without_train_events_is_red():
     none = compiled()[1]["hypotheses"].with_columns(n_train=pl.lit(0))
     assert "enters_on_train" in red(compiled()[2], hypotheses=none)
+
+
+def test_r65_a_blueprint_below_the_floor_or_without_its_evidence_is_red():
+    hypotheses = compiled()[1]["hypotheses"]
+    for change, gate in (
+        ({"n_run": pl.lit(99)}, "quality_floor"),
+        ({"cost_ratio_train": pl.lit(None, pl.Float64)}, "quality_floor"),
+        ({"gate_validation": pl.lit(value=False)}, "flags_are_met"),
+    ):
+        assert gate in red(compiled()[2], hypotheses=hypotheses.with_columns(**change))
+
+
+def rejections(frame, run=None, **inputs: pl.DataFrame):
+    frozen, given, _, _ = compiled()
+    asked = Evidence(
+        BLUEPRINT_REJECTIONS, Partition.of_run("w"), frame, AS_OF, run=run or frozen, inputs=given | inputs
+    )
+    return {a.verdict.gate for a in ask_all(GATES_BLUEPRINT_REJECTIONS, asked) if not a.verdict.passed}
+
+
+def test_what_the_compiler_rejects_keeps_every_gate():
+    assert rejections(compiled()[3]) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        (lambda f: f.clear(), "every_tested_accounted"),
+        (lambda f: f.filter(pl.col("reason") != "near_copy"), "every_tested_accounted"),
+        (lambda f: f.slice(1), "every_tested_accounted"),
+        (lambda f: f.with_columns(hypothesis_id=pl.lit("x")), "every_tested_accounted"),
+        (lambda f: f.with_columns(reason=pl.lit("mood")), "reasons_hold"),
+        (lambda f: f.with_columns(reason=pl.lit("quality_floor")), "reasons_hold"),
+        (lambda f: f.with_columns(reason=pl.lit("checklist")), "reasons_hold"),
+        (lambda f: f.with_columns(is_selected=~pl.col("is_selected")), "reasons_hold"),
+        (lambda f: f.with_columns(kept_hypothesis_id=pl.lit(None, pl.String)), "reasons_hold"),
+        (lambda f: f.with_columns(kept_hypothesis_id=pl.col("hypothesis_id")), "reasons_hold"),
+        (lambda f: f.with_columns(reason=pl.lit(None, pl.String)), "reasons_hold"),
+    ],
+)
+def test_every_corruption_of_a_rejection_is_caught(change, gate):
+    assert gate in rejections(change(compiled()[3]))
+
+
+def test_r66_a_family_lost_to_its_conditions_is_red_unless_overridden():
+    lost = compiled()[3].with_columns(
+        reason=pl.when("is_selected").then(pl.lit("non_executable_condition")).otherwise("reason")
+    )
+    assert "conditions_executable" in rejections(lost)
+    lenient = run_from_dict(compiled()[0].to_dict() | {"strategy_blueprint_allow_non_executable_conditions": 1})
+    assert "conditions_executable" not in rejections(lost, run=lenient)
+
+
+def test_r64_blueprints_in_spite_of_the_checklist_are_red_unless_overridden():
+    kept = {"research_checklist": compiled()[1]["research_checklist"].with_columns(decision=pl.lit("KEEP_RESEARCH"))}
+    anyway = run_from_dict(compiled()[0].to_dict() | {"strategy_blueprint_ignore_checklist": 1})
+    asked = Evidence(BLUEPRINTS, Partition.of_run("w"), compiled()[2], AS_OF, run=anyway, inputs=compiled()[1] | kept)
+    assert {a.verdict.gate for a in ask_all(GATES_BLUEPRINTS, asked) if not a.verdict.passed} == set()

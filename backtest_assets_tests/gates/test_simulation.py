@@ -1,11 +1,15 @@
+from dataclasses import replace
+from typing import Any
+
 import polars as pl
 import pytest
 
+from backtest_assets.domain.blueprint import Confirmation, Invalidation, Overlay, blueprint_from_json
 from backtest_assets.domain.clock import BAR
 from backtest_assets.gates.simulation import GATES_BACKTEST_METRICS, GATES_SIMULATION_LEDGER, GATES_TRADES
 from backtest_assets_tests.research.simulation.asking import all_null, answers, red, spoil
 from backtest_assets_tests.research.simulation.market import B
-from backtest_assets_tests.research.simulation.results import random_results
+from backtest_assets_tests.research.simulation.results import every_field, random_results
 
 DONE = random_results()
 GATES = {
@@ -160,3 +164,79 @@ def test_spoilt_metrics_are_caught(case):
     gate, frame = METRICS_SPOILT[case]
     named = frame.rename({frame.columns[-1]: "value"}) if "value" not in frame.columns else frame
     assert gate in blocking("backtest_metrics", named)
+
+
+RICH = random_results(11, specs=every_field)
+RICH_TRADES = RICH.frames["trades"]
+
+
+def rich(frame, **inputs: pl.DataFrame):
+    return red(RICH, "trades", GATES_TRADES, frame, {**RICH.frames, **inputs})
+
+
+def test_every_field_that_execution_obeys_is_counted_again_by_the_gates():
+    assert set(RICH_TRADES["blueprint_id"]) == {"a", "b", "c"}
+    reasons = {"stop", "trailing_stop", "break_even_stop", "target", "time", "invalidation"}
+    assert reasons <= set(RICH_TRADES["exit_reason"])
+    assert set() == rich(RICH_TRADES)
+    assert set() == red(
+        RICH, "simulation_ledger", GATES_SIMULATION_LEDGER, RICH.frames["simulation_ledger"], RICH.frames
+    )
+
+
+def first(reason):
+    return RICH_TRADES.with_row_index().filter(pl.col("exit_reason") == reason, pl.col("n_bars_held") > 1)["index"][0]
+
+
+def respecified(name, **parts: Any):  # noqa: ANN401  # any field
+    """The blueprints, one of them with other fields than it was traded with."""
+    specs = [blueprint_from_json(text) for text in RICH.frames["blueprints"]["spec_json"]]
+    changed = [
+        replace(s, **{k: replace(getattr(s, k), **v) if isinstance(v, dict) else v for k, v in parts.items()})
+        if s.blueprint_id == name else s
+        for s in specs
+    ]  # fmt: skip
+    return RICH.frames["blueprints"].with_columns(spec_json=pl.Series([s.to_json() for s in changed]))
+
+
+OTHERWISE = {
+    "another stop": ("exits_obey_the_rule", respecified("a", exit={"stop_value": 1.6})),
+    "another target": ("exits_obey_the_rule", respecified("c", exit={"target_value": 0.7})),
+    "another trail": ("exits_obey_the_rule", respecified("a", exit={"trailing_stop_value": 0.5})),
+    "a nearer trail": ("no_exit_missed", respecified("a", exit={"trailing_stop_value": 0.1})),
+    "another break even": ("exits_obey_the_rule", respecified("b", exit={"break_even_r": 0.4})),
+    "another invalidation": ("invalidation_obeyed", respecified("c", exit={"invalidation": Invalidation("basis_bps", ">", 9.0)})),
+    "a later invalidation": ("invalidation_obeyed", respecified("c", exit={"invalidation": Invalidation("basis_bps", ">", 25.0)})),
+    "no invalidation": ("invalidation_obeyed", respecified("c", exit={"invalidation": None})),
+    "a longer arming": ("triggered_by_an_event", respecified("a", entry={"arm_bars": 4})),
+    "a longer lockout": ("one_position_at_a_time", respecified("a", entry={"reentry_lockout_bars": 500})),
+    "a stricter liquidity": ("guards_held", respecified("a", overlays=(Overlay("liquidity_guard", (("min_notional", 290.0),)),))),
+    "a stricter session": ("guards_held", respecified("a", overlays=(Overlay("session_guard", (("session", "us"),)),))),
+    "a guard nobody can see": ("guards_held", respecified("a", overlays=(Overlay("spread_guard", (("max_spread_bps", 8.0),)),))),
+    "a funding nobody can see": ("guards_held", respecified("a", overlays=(Overlay("funding_guard", (("max_abs_funding_bps", 8.0),)),))),
+    "a stricter desync": ("guards_held", respecified("b", overlays=(Overlay("cross_venue_guard", (("max_desync_bps", 2.0),)),))),
+    "a skip": ("guards_held", respecified("b", overlays=(Overlay("entry_gate_skip"), Overlay("cross_venue_guard", (("max_desync_bps", 12.0),))))),
+    "other confirmations": ("guards_held", respecified("b", entry={"confirmations": (Confirmation("refill_persistence_pass"),)})),
+    "an unstable regime": ("guards_held", respecified("b", entry={"confirmations": (Confirmation("regime_stability_pass"),)})),
+    "a smaller risk": ("size_as_asked", respecified("a", sizing={"risk_per_trade": 0.003})),
+    "a smaller volatility": ("size_as_asked", respecified("b", sizing={"target_vol": 0.1})),
+    "a smaller scale": ("size_as_asked", respecified("c", sizing={"position_scale": 0.2})),
+    "a smaller cap": ("size_as_asked", respecified("a", sizing={"max_position_scale": 0.01})),
+    "a smaller symbol budget": ("caps_hold_at_entries", respecified("c", sizing={"symbol_risk_budget": 0.1})),
+    "a smaller portfolio budget": ("caps_hold_at_entries", respecified("c", sizing={"portfolio_risk_budget": 0.1})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_execution_that_disobeys_a_field_is_caught_by_its_gate(case):
+    gate, blueprints = OTHERWISE[case]
+    assert gate in rich(RICH_TRADES, blueprints=blueprints)
+
+
+def test_a_moved_stop_that_is_told_wrongly_is_caught():
+    row = first("trailing_stop")
+    assert "exits_obey_the_rule" in rich(spoil(RICH_TRADES, row, exit_reason="stop"))
+    assert "exits_obey_the_rule" in rich(spoil(RICH_TRADES, row, last_stop_price=pl.col("stop_price")))
+    assert {"guards_held", "size_as_asked", "invalidation_obeyed"} <= rich(
+        spoil(RICH_TRADES, row, blueprint_id="unknown")
+    )

@@ -116,6 +116,7 @@ def blueprints_of(market: RandomMarket) -> pl.DataFrame:
             "rank": rank, "blueprint_id": b.blueprint_id, "hypothesis_id": "h", "event_type": b.event_type.value,
             "condition": b.entry.conditions[0], "direction": b.direction, "side_rule": b.entry.side_rule.value,
             "symbols": ",".join(SYMBOLS), "delay_bars": 0, "time_stop_bars": b.exit.time_stop_bars, "stop_frac": 0.01,
+            "known_at": ORIGIN, "is_fallback": False, "exit_quantile": 0.95, "n_entries_train": 9, "time_exit_train_bps": 9.0, "with_exits_train_bps": 9.0,
             "target_frac": 0.015, "t_train": 5.0 - rank, "is_executed": True, "behaviour_digest": b.behaviour_digest,
             "spec_json": b.to_json(),
         }
@@ -128,7 +129,10 @@ def hypotheses_of(_: RandomMarket) -> pl.DataFrame:
     chosen = HYPOTHESES.sample(1).with_columns(
         status=pl.lit("selected"), condition=pl.lit("all"), side_rule=pl.lit("long"),
         event_type=pl.lit(EventType.VOL_SHOCK_RELAXATION.value),
-        adverse_q95_train_bps=pl.lit(80.0), favourable_q95_train_bps=pl.lit(90.0),
+        adverse_q95_train_bps=pl.lit(80.0), favourable_q95_train_bps=pl.lit(90.0), is_eligible=pl.lit(value=True),
+        hold_bars=pl.lit(16, pl.Int32), delay_bars=pl.lit(0, pl.Int32), n_run=pl.lit(500), net_mean_train_bps=pl.lit(1e4),
+        stressed_mean_train_bps=pl.lit(5.0), cost_ratio_train=pl.lit(0.2), delay_robustness_score=pl.lit(0.7),
+        gate_validation=pl.lit(value=True), gate_multiplicity=pl.lit(value=True), t_train=pl.lit(5.0),
     )  # fmt: skip
     return HYPOTHESES.conform(chosen)
 
@@ -178,6 +182,7 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "blueprints": lambda s: blueprints_of(s.market),
     "hypotheses": lambda s: hypotheses_of(s.market),
     "checklist": lambda s: checklist_of(s.market),
+    "naive": lambda s: hypotheses_of(s.market).select("hypothesis_id", is_passed=pl.lit(value=True)),
     "run": lambda s: s.market.run,
 }
 

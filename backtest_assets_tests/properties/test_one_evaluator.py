@@ -28,7 +28,15 @@ def ordered(family: EventType, conditions: list[str]) -> dict[str, set[str]]:
         row.with_columns(blueprint_id=pl.lit(s.blueprint_id), spec_json=pl.lit(s.to_json()), rank=pl.lit(n))
         for n, s in enumerate(specs)
     ]
-    book = OrderBook.read(MARKET.events, MARKET.context, pl.concat(rows), PRICES, run=MARKET.run)
+    book = OrderBook.read(
+        MARKET.events,
+        MARKET.context,
+        pl.concat(rows),
+        PRICES,
+        features=MARKET.features,
+        bars=MARKET.bars,
+        run=MARKET.run,
+    )
     grouped = book.rows.group_by("blueprint_id").agg("event_id")
     return {name: set[str]() for name in conditions} | {name: set(ids) for name, ids in grouped.iter_rows()}
 

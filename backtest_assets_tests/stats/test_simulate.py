@@ -1,11 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_assets.stats.simulate import REASONS, Orders, Prices, Rules, run_orders
+from backtest_assets.stats.simulate import NEVER, REASONS, Caps, Orders, Prices, Rules, run_alone, run_orders
 
 
 def grid(*bars: tuple[float, ...] | None, n_known=None):
@@ -14,18 +15,31 @@ def grid(*bars: tuple[float, ...] | None, n_known=None):
     return Prices(rows[0], rows[1], rows[2], rows[3], np.array([len(bars) if n_known is None else n_known]))
 
 
-def rules(*, stop=0.05, target=0.05, time_stop=3.0, cooldown=0.0, exposure=0.5):
-    whole = np.array([time_stop, cooldown]).astype(np.int64)
-    return Rules(np.array([stop]), np.array([target]), whole[:1], whole[1:], np.array([exposure]))
+NOTHING_INVALID = np.zeros((0, 1, 1), np.bool_)
+NO_CAPS = Caps(1.0, 1.0)
 
 
-def orders(*bars: int, side=1):
+def rules(*, time_stop=3.0, cooldown=0.0, break_even=0.0, invalid=None):
+    whole = np.array([time_stop, cooldown, -1 if invalid is None else 0]).astype(np.int64)
+    ends = NOTHING_INVALID if invalid is None else np.array([[invalid]], np.bool_)
+    return Rules(whole[:1], whole[1:2], np.array([break_even]), whole[2:], ends)
+
+
+def orders(*bars: int, side=1, stop=0.05, target=0.05, trail=NEVER, exposure=0.5):
     n = len(bars)
-    return Orders(np.array(bars, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.full(n, side))
+    nothing = np.zeros(n, np.int64)
+    return Orders(
+        np.array(bars, np.int64), nothing, nothing, np.full(n, side), *(np.full(n, x) for x in (stop, target, trail, exposure))
+    )  # fmt: skip
 
 
-def one(prices, *, side=1, bar=0, **rule: float):
-    held = run_orders(orders(bar, side=side), rules(**rule), prices, max_series_exposure=1.0, max_gross_exposure=1.0)
+OF_ORDER = {"stop", "target", "trail", "exposure"}
+
+
+def one(prices, *, side=1, bar=0, **given: Any):  # noqa: ANN401  # any field
+    wanted = orders(bar, side=side, **{k: v for k, v in given.items() if k in OF_ORDER})
+    rule = rules(**{k: v for k, v in given.items() if k not in OF_ORDER})
+    held = run_orders(wanted, rule, prices, NO_CAPS)
     return [(int(b), REASONS[r], float(p)) for b, r, p in zip(held.exit_bar, held.reason, held.exit_price, strict=True)]
 
 
@@ -84,83 +98,149 @@ def test_an_order_on_a_gap_or_beyond_the_known_bars_is_not_filled():
 
 def test_no_order_is_filled_while_holding_on_the_exit_bar_or_in_the_cooldown():
     prices = grid(*[FLAT] * 20)
-    held = run_orders(orders(0, 1, 3, 4, 7, 8), rules(), prices, max_series_exposure=1.0, max_gross_exposure=1.0)
+    held = run_orders(orders(0, 1, 3, 4, 7, 8), rules(), prices, NO_CAPS)
     assert held.order.tolist() == [0, 3, 5]
-    held = run_orders(orders(0, 4, 5, 6), rules(cooldown=2), prices, max_series_exposure=1.0, max_gross_exposure=1.0)
+    held = run_orders(orders(0, 4, 5, 6), rules(cooldown=2), prices, NO_CAPS)
     assert held.order.tolist() == [0, 3]
 
 
 def test_excursions_are_those_of_the_bars_fully_held_and_of_the_fill():
     prices = grid(FLAT, (100.0, 104.0, 98.0, 103.0), (103.0, 104.0, 90.0, 91.0))
-    held = run_orders(orders(0), rules(), prices, max_series_exposure=1.0, max_gross_exposure=1.0)
+    held = run_orders(orders(0), rules(), prices, NO_CAPS)
     assert pytest.approx([0.05, 0.04]) == [held.adverse_frac[0], held.favourable_frac[0]]
 
 
 def test_an_exit_at_the_open_frees_room_at_once_and_an_exit_inside_the_bar_only_for_the_next():
-    both = Rules(np.full(2, 0.05), np.full(2, 0.05), np.array([2, 9]), np.zeros(2, np.int64), np.full(2, 0.6))
-    later = Orders(np.array([0, 2]), np.array([0, 0]), np.array([0, 1]), np.array([1, 1]))
-    at_open = run_orders(later, both, grid(*[FLAT] * 5), max_series_exposure=1.0, max_gross_exposure=1.0)
+    none = np.zeros(2, np.int64)
+    both = Rules(np.array([2, 9]), none, np.zeros(2), none - 1, NOTHING_INVALID)
+    later = orders(0, 2, exposure=0.6)._replace(rule=np.array([0, 1]))
+    at_open = run_orders(later, both, grid(*[FLAT] * 5), NO_CAPS)
     assert at_open.exposure.tolist() == [0.6, 0.6]
     slow = both._replace(time_stop_bars=np.array([9, 9]))
-    inside = run_orders(
-        later, slow, grid(FLAT, FLAT, (100.0, 100.0, 90.0, 99.0), FLAT), max_series_exposure=1.0, max_gross_exposure=1.0
-    )
+    inside = run_orders(later, slow, grid(FLAT, FLAT, (100.0, 100.0, 90.0, 99.0), FLAT), NO_CAPS)
     assert pytest.approx([0.6, 0.4]) == inside.exposure.tolist()
 
 
 def test_orders_out_of_order_and_caps_of_nothing_are_refused():
     with pytest.raises(ValueError, match="not ascending"):
-        run_orders(orders(3, 1), rules(), grid(FLAT), max_series_exposure=1.0, max_gross_exposure=1.0)
+        run_orders(orders(3, 1), rules(), grid(FLAT), NO_CAPS)
     with pytest.raises(ValueError, match="above 0"):
-        run_orders(orders(1), rules(), grid(FLAT), max_series_exposure=0.0, max_gross_exposure=1.0)
+        run_orders(orders(1), rules(), grid(FLAT), Caps(0.0, 1.0))
+    with pytest.raises(ValueError, match="above 0"):
+        run_orders(orders(1), rules(), grid(FLAT), Caps(1.0, 1.0, 1.0, 0.0))
 
 
-def plain_exit(prices, s, bar, side, *, stop_frac, target_frac, time_stop):
+def test_a_trailing_stop_follows_the_best_price_of_the_bars_before():
+    path = grid(FLAT, (100.0, 108.0, 100.0, 108.0), (108.0, 108.0, 104.0, 105.0), FLAT)
+    assert one(path, trail=0.03, target=0.5, time_stop=9) == [(2, "trailing_stop", 105.0)]
+    assert one(path, target=0.5, time_stop=3) == [(3, "time", 100.0)]
+
+
+def test_w7_a_bars_own_high_never_tightens_the_stop_that_its_low_then_hits():
+    spike = grid(FLAT, (100.0, 110.0, 100.5, 109.0), (109.0, 109.5, 108.0, 109.0), FLAT, FLAT)
+    assert one(spike, trail=0.03, target=0.5) == [(3, "time", 100.0)]
+    assert one(spike, break_even=1.0, target=0.5, time_stop=4) == [(3, "break_even_stop", 100.0)]
+    within = grid(FLAT, (100.0, 106.0, 99.0, 104.0), (104.0, 104.0, 101.0, 102.0), FLAT, FLAT)
+    assert one(within, break_even=1.0, target=0.5, time_stop=4) == [(3, "break_even_stop", 100.0)]
+
+
+def test_break_even_counts_from_its_multiple_of_the_first_stop_and_never_loosens():
+    near = grid(FLAT, (100.0, 104.9, 99.0, 101.0), (101.0, 101.0, 96.0, 97.0), FLAT)
+    assert one(near, break_even=1.0, target=0.5) == [(3, "time", 100.0)]
+    assert one(near, break_even=0.9, target=0.5) == [(2, "break_even_stop", 100.0)]
+    down = grid(FLAT, (100.0, 101.0, 94.0, 96.0), (96.0, 106.0, 96.0, 104.0), FLAT)
+    assert one(down, side=-1, break_even=1.0, target=0.5) == [(2, "break_even_stop", 100.0)]
+    loose = grid(FLAT, (100.0, 110.0, 100.0, 108.0), (104.0, 104.0, 100.0, 101.0), FLAT)
+    assert one(loose, trail=0.04, break_even=1.0, target=0.5) == [(2, "trailing_stop", 104.0)]
+
+
+def test_an_invalid_rule_leaves_at_the_first_real_open_after_its_entry():
+    path = grid(FLAT, FLAT, None, (99.0, 120.0, 80.0, 99.0), FLAT)
+    assert one(path, time_stop=9, invalid=[1, 0, 1, 1, 0]) == [(3, "invalidation", 99.0)]
+    assert one(path, time_stop=9, invalid=[1, 0, 1, 0, 0]) == [(3, "stop", 95.0)]
+    assert one(path, time_stop=3, invalid=[1, 0, 1, 1, 0]) == [(3, "time", 99.0)]
+
+
+def test_risk_budgets_cap_the_sum_of_losses_at_the_first_stops():
+    several = Rules(np.full(3, 9), np.zeros(3, np.int64), np.zeros(3), np.full(3, -1), NOTHING_INVALID)
+    wanted = orders(0, 0, 0, exposure=0.5)._replace(rule=np.arange(3), stop_frac=np.array([0.02, 0.04, 0.05]))
+    series = run_orders(wanted, several, grid(*[FLAT] * 3), Caps(9.0, 9.0, 0.02, 9.0))
+    assert pytest.approx([0.5, 0.25]) == series.exposure.tolist()
+    gross = run_orders(wanted, several, grid(*[FLAT] * 3), Caps(9.0, 9.0, 9.0, 0.04))
+    assert pytest.approx([0.5, 0.5, 0.2]) == gross.exposure.tolist()
+
+
+def plain_exit(prices, s, bar, *, side, stop, target, trail, time_stop, break_even, invalid):
+    """One exit, said over the bars held so far instead of with a running state."""
     entry = mark = prices.open[s, bar]
-    stop, target = entry * (1 - side * stop_frac), entry * (1 + side * target_frac)
-    n_known = int(prices.n_known[s])
+    n_known, goal = int(prices.n_known[s]), entry * (1 + side * target)
     for j in range(bar, n_known):
         o, high, low, close = (p[s, j] for p in (prices.open, prices.high, prices.low, prices.close))
         if math.isnan(o):
             continue
         if j - bar >= time_stop:
             return j, "time", o, True
-        if (low <= stop) if side > 0 else (high >= stop):
-            beyond = bool(j > bar and ((o <= stop) if side > 0 else (o >= stop)))
-            return j, "stop", o if beyond else stop, beyond
-        if (high >= target) if side > 0 else (low <= target):
-            beyond = bool(j > bar and ((o >= target) if side > 0 else (o <= target)))
-            return j, "target", o if beyond else target, beyond
+        if j > bar and invalid is not None and invalid[s, j]:
+            return j, "invalidation", o, True
+        reached = prices.high[s, bar:j] if side > 0 else prices.low[s, bar:j]
+        ahead = side * (reached[~np.isnan(reached)] - entry)
+        gain = max(0.0, *ahead.tolist()) if ahead.size else 0.0
+        levels = {"stop": -entry * stop}
+        if break_even > 0 and gain >= break_even * entry * stop:
+            levels["break_even_stop"] = 0.0
+        if ahead.size and gain - entry * trail > max(levels.values()):
+            levels["trailing_stop"] = gain - entry * trail
+        name = max(levels, key=lambda one: levels[one])
+        level = entry + side * levels[name]
+        if (low <= level) if side > 0 else (high >= level):
+            beyond = bool(j > bar and ((o <= level) if side > 0 else (o >= level)))
+            return j, name, o if beyond else level, beyond
+        if (high >= goal) if side > 0 else (low <= goal):
+            beyond = bool(j > bar and ((o >= goal) if side > 0 else (o <= goal)))
+            return j, "target", o if beyond else goal, beyond
         mark = close
     return n_known - 1, "end_of_data" if n_known == prices.open.shape[1] else "open", mark, False
 
 
-RULE_FIELDS = {"stop_frac": "stop_frac", "target_frac": "target_frac", "time_stop": "time_stop_bars"}
+def plain_rule(orders, rules, i):
+    r = int(orders.rule[i])
+    row = int(rules.invalid_row[r])
+    return {
+        "side": int(orders.side[i]), "stop": orders.stop_frac[i], "target": orders.target_frac[i], "trail": orders.trail_frac[i],
+        "time_stop": int(rules.time_stop_bars[r]), "break_even": rules.break_even_r[r],
+        "invalid": None if row < 0 else rules.is_invalid[row],
+    }  # fmt: skip
 
 
-def plain(orders, rules, prices, max_series, max_gross):
+def plain(orders, rules, prices, caps):
     """The same semantics, written the slow way."""
     held, answer = [], []
-    for i, (bar, s, r, side) in enumerate(zip(*(a.tolist() for a in orders), strict=True)):
+    for i, (bar, s, r) in enumerate(
+        zip(orders.bar.tolist(), orders.series.tolist(), orders.rule.tolist(), strict=True)
+    ):
         if bar >= prices.n_known[s] or math.isnan(prices.open[s, bar]):
             continue
         if any((h["r"], h["s"]) == (r, s) and bar <= h["exit"] + rules.cooldown_bars[r] for h in held):
             continue
         active = [h for h in held if (h["exit"] > bar if h["at_open"] else h["exit"] >= bar)]
-        used, used_here = sum(h["size"] for h in active), sum(h["size"] for h in active if h["s"] == s)
-        room = min(rules.exposure[r], max_series - used_here, max_gross - used)
+        here = [h for h in active if h["s"] == s]
+        stop = float(orders.stop_frac[i])
+        room = min(
+            orders.exposure[i],
+            caps.series_exposure - sum(h["size"] for h in here),
+            caps.gross_exposure - sum(h["size"] for h in active),
+            (caps.series_risk - sum(h["size"] * h["stop"] for h in here)) / stop,
+            (caps.gross_risk - sum(h["size"] * h["stop"] for h in active)) / stop,
+        )
         if room < 1e-9:
             continue
-        rule = {name: getattr(rules, field)[r] for name, field in RULE_FIELDS.items()}
-        leave, reason, price, at_open = plain_exit(prices, s, bar, side, **rule)
-        held.append({"r": r, "s": s, "exit": leave, "at_open": at_open, "size": room})
+        leave, reason, price, at_open = plain_exit(prices, s, bar, **plain_rule(orders, rules, i))
+        held.append({"r": r, "s": s, "exit": leave, "at_open": at_open, "size": room, "stop": stop})
         answer.append((i, leave, reason, float(price), float(room)))
     return answer
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_the_kernel_agrees_with_a_plain_walk_on_random_markets(seed):
+def random_case(seed):
     rng = np.random.default_rng(seed)
     n_series, n_bars, n_rules, n_orders = 3, 120, 4, 60
     close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, (n_series, n_bars)), axis=1))
@@ -171,23 +251,50 @@ def test_the_kernel_agrees_with_a_plain_walk_on_random_markets(seed):
     opens, high, low, close = (np.where(gap, np.nan, p) for p in (opens, high, low, close))
     prices = Prices(opens, high, low, close, rng.integers(60, n_bars + 1, n_series))
     rule = Rules(
-        rng.uniform(0.005, 0.05, n_rules),
-        rng.uniform(0.005, 0.05, n_rules),
         rng.integers(1, 20, n_rules),
         rng.integers(0, 5, n_rules),
-        rng.uniform(0.1, 0.7, n_rules),
+        np.where(rng.random(n_rules) < 0.5, 0.0, rng.uniform(0.2, 2.0, n_rules)),
+        np.array([-1, 0, -1, 1]),
+        rng.random((2, n_series, n_bars)) < 0.05,
     )
     wanted = Orders(
         np.sort(rng.integers(0, n_bars, n_orders)),
         rng.integers(0, n_series, n_orders),
         rng.integers(0, n_rules, n_orders),
         rng.choice([-1, 1], n_orders),
+        rng.uniform(0.005, 0.05, n_orders),
+        rng.uniform(0.005, 0.05, n_orders),
+        np.where(rng.random(n_orders) < 0.5, NEVER, rng.uniform(0.003, 0.04, n_orders)),
+        rng.uniform(0.1, 0.7, n_orders),
     )
-    held = run_orders(wanted, rule, prices, max_series_exposure=0.8, max_gross_exposure=1.2)
-    found = [
+    return wanted, rule, prices
+
+
+def rows_of(held):
+    return [
         (int(i), int(b), REASONS[r], float(p), float(e))
         for i, b, r, p, e in zip(held.order, held.exit_bar, held.reason, held.exit_price, held.exposure, strict=True)
     ]
-    expected = plain(wanted, rule, prices, 0.8, 1.2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_kernel_agrees_with_a_plain_walk_on_random_markets(seed):
+    wanted, rule, prices = random_case(seed)
+    caps = Caps(0.8, 1.2, 0.02, 0.03)
+    found, expected = rows_of(run_orders(wanted, rule, prices, caps)), plain(wanted, rule, prices, caps)
     assert [row[:3] for row in expected] == [row[:3] for row in found]
     assert np.allclose([row[3:] for row in expected], [row[3:] for row in found], rtol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_alone_every_order_is_filled_as_if_there_were_no_other(seed):
+    wanted, rule, prices = random_case(seed)
+    found = rows_of(run_alone(wanted, rule, prices))
+    expected = []
+    for i in range(wanted.bar.size):
+        (*rest,) = rows_of(run_orders(wanted.taken(np.array([i])), rule, prices, Caps(9.0, 9.0)))
+        expected += [(i, *row[1:]) for row in rest]
+    assert expected == found
+    assert len(found) > 20

@@ -40,6 +40,7 @@ def settings_frame(run: ResearchRun) -> pl.DataFrame:
             "setting": item.name,
             "value_json": json.dumps(values[item.name]),
             "default_json": None if item.default is MISSING else json.dumps(item.default),
+            "is_override": item.name in run.non_production_overrides,
             "about": item.metadata["about"],
             "settings_digest": run.digest,
         }

@@ -21,14 +21,14 @@ def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
 def simulation_ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Bar by bar P&L of the one causal pass."""
     desk = Desk(context, lake, "simulation_ledger")
-    yield from desk.publish(simulate_ledger(*_inputs(desk), run=desk.run))
+    yield from desk.publish(simulate_ledger(*_inputs(desk), features=desk["features"], run=desk.run))
 
 
 @table_asset("trades")
 def trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """One row per trade; sums to the ledger."""
     desk = Desk(context, lake, "trades")
-    yield from desk.publish(simulate_trades(*_inputs(desk), run=desk.run))
+    yield from desk.publish(simulate_trades(*_inputs(desk), features=desk["features"], run=desk.run))
 
 
 @table_asset("backtest_metrics")

@@ -105,21 +105,30 @@ def list_candidates(
     )
 
 
-def promoted_of(hypotheses: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Return the hypotheses that may become blueprints.
+def with_standing(hypotheses: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    """Tell every hypothesis how it stands as a candidate.
 
     Args:
         hypotheses: table hypotheses.
         candidates: table edge_candidates.
 
     Returns:
-        The rows of `hypotheses` whose candidate is PROMOTED, in their order.
+        The rows of `hypotheses`, in their order, plus `is_promotable`: every gate, evidence and every trap passed, naive
+        entry aside, which may be overridden on its own (R67); false without a candidate. `reasons_against`: what failed.
 
     Knows:
-        the candidates' status.
+        train and validation statistics.
     """
-    promoted = candidates.filter(pl.col("status") == PROMOTED)["candidate_id"]
-    return hypotheses.filter(pl.col("hypothesis_id").is_in(promoted.to_list()))
+    told = candidates.select(
+        hypothesis_id="candidate_id",
+        is_promotable=pl.all_horizontal("is_selected", "is_evidence", "is_robust"),
+        reasons_against="fail_reasons",
+    )
+    both = hypotheses.join(told, on="hypothesis_id", how="left", maintain_order="left")
+    return both.with_columns(
+        is_promotable=pl.col("is_promotable").fill_null(value=False),
+        reasons_against=pl.col("reasons_against").fill_null(pl.col("fail_reasons")),
+    )
 
 
 def _asked(traps: pl.DataFrame) -> pl.DataFrame:

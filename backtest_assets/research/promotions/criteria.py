@@ -119,3 +119,9 @@ CRITERIA: Final = (
     ),
 )
 """All must hold on train and on validation; test is never asked."""
+
+ENOUGH_TRADES: Final = "blueprint_min_trades"
+"""Gate of a blueprint's own `evaluation.min_trades`, of train and validation together [trades]."""
+
+PRODUCTION: Final = "production_run"
+"""Gate of the run: nothing of a diagnostic run is promoted, its strict rules were overridden [overrides] (R84)."""

@@ -1,10 +1,12 @@
 """Numbers and rules in words: how a value is printed and how a rule is read aloud; what is said where stays out."""
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 from backtest_assets.domain.blueprint import Blueprint
 from backtest_assets.domain.event import SideRule
+from backtest_assets.domain.leave import Exit
 from backtest_assets.research.events.thresholds import Operator, threshold_of
 
 UNKNOWN: Final = "unknown"
@@ -165,13 +167,50 @@ def rule_words(blueprint: Blueprint) -> str:
     """Return a blueprint as one sentence a trader could follow by hand."""
     (trigger,) = blueprint.entry.triggers
     conditions = [words for name in blueprint.entry.conditions if (words := condition_words(name))]
-    wait = f", after waiting {hours_text(blueprint.entry.delay_bars)}" if blueprint.entry.delay_bars else ""
+    conditions += [" and ".join(node.texts) for node in blueprint.entry.condition_nodes]
+    how = " or " if blueprint.entry.condition_logic == "any" else ", "
+    wait = f", after waiting {hours_text(blueprint.entry.wait_bars)}" if blueprint.entry.wait_bars else ""
     leave = blueprint.exit
     return (
         f"After a {plain(trigger)} event on {' or '.join(blueprint.symbol_scope.symbols)}"
-        f"{''.join(', ' + words for words in conditions)}: "
+        f"{', ' if conditions else ''}{how.join(conditions)}: "
         f"{_SIDES[blueprint.entry.side_rule]} at the next open{wait}. "
-        f"Leave after {hours_text(leave.time_stop_bars)}, earlier at a loss of {number_text(leave.stop_value, 'fraction')} "
-        f"or a gain of {number_text(leave.target_value, 'fraction')}. "
-        f"Size {number_text(blueprint.sizing.position_scale, 'fraction')} of equity."
+        f"Leave after {hours_text(leave.time_stop_bars)}, earlier at a loss of {_distance(leave.stop_type, leave.stop_value)} "
+        f"or a gain of {_distance(leave.target_type, leave.target_value)}{''.join(_further_exits(leave))}. "
+        f"{_size_words(blueprint)}{_guard_words(blueprint)}"
     )
+
+
+_UNITS: Final = {"range_pct": "day's ranges", "atr": "average true ranges"}
+
+
+def _distance(unit: str, value: float) -> str:
+    return number_text(value, "fraction") if unit == "percent" else f"{value:g} {_UNITS[unit]}"
+
+
+def _further_exits(leave: Exit) -> Iterator[str]:
+    if leave.break_even_r:
+        yield f", at the entry price once {leave.break_even_r:g} stop distances ahead"
+    if leave.trailing_stop_type != "none":
+        yield f", or {_distance(leave.trailing_stop_type, leave.trailing_stop_value)} behind the best price"
+    if leave.invalidation is not None:
+        yield f", or when {leave.invalidation.metric} {leave.invalidation.operator} {leave.invalidation.value:g}"
+
+
+def _size_words(blueprint: Blueprint) -> str:
+    size, scale = blueprint.sizing, blueprint.size_scale
+    if size.position_scale is not None:
+        return f"Size {number_text(size.position_scale * scale, 'fraction')} of equity."
+    if size.risk_per_trade is not None:
+        return f"Size so that the stop loses {number_text(size.risk_per_trade * scale, 'fraction')} of equity."
+    return f"Size for a volatility of {number_text((size.target_vol or 0.0) * scale, 'fraction')} a year."
+
+
+def _guard_words(blueprint: Blueprint) -> str:
+    asked = [
+        f"{plain(one.name)} {', '.join(f'{value}' for _, value in one.params)}"
+        for one in blueprint.overlays
+        if one.name not in {"risk_throttle", "entry_gate_skip"}
+    ]
+    asked += [plain(one.name) for one in blueprint.entry.confirmations]
+    return f" Only with {'; '.join(asked)}." if asked else ""

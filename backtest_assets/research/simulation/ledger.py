@@ -49,23 +49,22 @@ class Simulation:
         context: pl.DataFrame,
         blueprints: pl.DataFrame,
         *,
+        features: pl.DataFrame,
         run: ResearchRun,
     ) -> "Simulation":
         """Run the pass; arguments as of `simulate_trades`."""
         market = Market.read(bars, funding, run=run)
-        book = OrderBook.read(events, context, blueprints, market, run=run)
-        wanted, (per_symbol, gross) = book.orders(market.symbols), book.caps
-        held = run_orders(wanted, book.rules, market.prices, max_series_exposure=per_symbol, max_gross_exposure=gross)
-        taken = Orders(*(values[held.order] for values in wanted))
+        book = OrderBook.read(events, context, blueprints, market, features=features, bars=bars, run=run)
+        held = run_orders(book.orders, book.rules, market.grid.prices, book.caps)
+        taken = book.orders.taken(held.order)
         rows = _Rows.of(taken, held, market, run=run)
-        filled = book.rows[held.order]
+        filled = book.entries.rows[held.order]
         named = filled.with_columns(
-            _instants("entered_at", market.open_us(taken.bar)),
             pl.Series("split", [str(run.splits.split_of(at) or PURGED) for at in filled["triggered_at"]], pl.String),
         )
         entered = pl.col("entered_at").dt.strftime("%Y%m%dT%H%M")
         named = named.with_columns(trade_id=pl.concat_str("blueprint_id", "symbol", entered, separator="|"))
-        return cls(rows.ledger(named, market), rows.trades(named, held, book, market))
+        return cls(rows.ledger(named, market), rows.trades(named, held, taken, market))
 
 
 def simulate_trades(
@@ -75,6 +74,7 @@ def simulate_trades(
     context: pl.DataFrame,
     blueprints: pl.DataFrame,
     *,
+    features: pl.DataFrame,
     run: ResearchRun,
 ) -> pl.DataFrame:
     """Trade the executed blueprints over the run window and list the closed trades.
@@ -88,6 +88,7 @@ def simulate_trades(
         events: table event_registry; centre events trigger.
         context: table market_context; conditions are asked of the row known at the event's `known_at`.
         blueprints: table blueprints; executed rows trade, better ranks first.
+        features: table features; what exits, sizes, confirmations and overlays are asked of, as known at their instant.
         run: window, symbols, costs, splits.
 
     Returns:
@@ -97,10 +98,11 @@ def simulate_trades(
         of each trade what was known at its `known_at`: events and context up to the trigger, bars up to the exit bar.
 
     Raises:
-        RefusedError: if a settlement held over is missing, or a blueprint was judged with other costs.
+        RefusedError: if a settlement held over is missing, or a blueprint was judged with other costs or symbols.
+        SettingsError: if a blueprint names a condition or a column that does not exist.
         TableError: if events are off the grid, or lack a side where it is needed.
     """
-    return Simulation.of(bars, funding, events, context, blueprints, run=run).trades
+    return Simulation.of(bars, funding, events, context, blueprints, features=features, run=run).trades
 
 
 def simulate_ledger(
@@ -110,6 +112,7 @@ def simulate_ledger(
     context: pl.DataFrame,
     blueprints: pl.DataFrame,
     *,
+    features: pl.DataFrame,
     run: ResearchRun,
 ) -> pl.DataFrame:
     """Trade the executed blueprints over the run window and book every bar with exposure.
@@ -120,6 +123,7 @@ def simulate_ledger(
         events: table event_registry.
         context: table market_context.
         blueprints: table blueprints.
+        features: table features.
         run: window, symbols, costs, splits.
 
     Returns:
@@ -129,10 +133,11 @@ def simulate_ledger(
         of each row what was known at its `known_at`.
 
     Raises:
-        RefusedError: if a settlement held over is missing, or a blueprint was judged with other costs.
+        RefusedError: if a settlement held over is missing, or a blueprint was judged with other costs or symbols.
+        SettingsError: if a blueprint names a condition or a column that does not exist.
         TableError: if events are off the grid, or lack a side where it is needed.
     """
-    return Simulation.of(bars, funding, events, context, blueprints, run=run).ledger
+    return Simulation.of(bars, funding, events, context, blueprints, features=features, run=run).ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,7 @@ class _Rows:
         return cls(owner, first, bar, before, after, mark_from, mark_to, booked)
 
     def ledger(self, named: pl.DataFrame, market: Market) -> pl.DataFrame:
-        open_us = market.open_us(self.bar)
+        open_us = market.grid.open_us(self.bar)
         rows = named.select("symbol", "blueprint_id", "trade_id", "split")[self.owner].with_columns(
             _instants("open_at", open_us),
             _instants("known_at", open_us + BAR_US),
@@ -182,18 +187,19 @@ class _Rows:
         )
         return SIMULATION_LEDGER.conform(rows)
 
-    def trades(self, named: pl.DataFrame, held: Positions, book: OrderBook, market: Market) -> pl.DataFrame:
-        exit_us = market.open_us(held.exit_bar)
-        rule, side = named["rule"].to_numpy(), named["side"].to_numpy()
+    def trades(self, named: pl.DataFrame, held: Positions, taken: Orders, market: Market) -> pl.DataFrame:
+        exit_us = market.grid.open_us(held.exit_bar)
+        side = named["side"].to_numpy()
         sums = {name: np.add.reduceat(v, self.first) if v.size else v for name, v in self.booked.items()}
-        listed = named.drop("rule", "bar").with_columns(
+        listed = named.drop("rule", "bar", "stop_frac", "target_frac", "trail_frac").with_columns(
             _instants("exited_at", exit_us),
             _instants("known_at", exit_us + BAR_US),
             pl.Series("exposure", held.exposure),
             pl.Series("entry_price", held.entry_price),
             pl.Series("exit_price", held.exit_price),
-            pl.Series("stop_price", held.entry_price * (1.0 - side * book.rules.stop_frac[rule])),
-            pl.Series("target_price", held.entry_price * (1.0 + side * book.rules.target_frac[rule])),
+            pl.Series("stop_price", held.entry_price * (1.0 - side * taken.stop_frac)),
+            pl.Series("last_stop_price", held.last_stop),
+            pl.Series("target_price", held.entry_price * (1.0 + side * taken.target_frac)),
             pl.Series("exit_reason", [REASONS[code] for code in held.reason], pl.String),
             pl.Series("n_bars_held", held.exit_bar - named["bar"].to_numpy(), pl.Int32),
             *(pl.Series(name, values) for name, values in sums.items()),

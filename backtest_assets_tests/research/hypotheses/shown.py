@@ -27,3 +27,9 @@ def shown(w: World, hypotheses: pl.DataFrame, run: ResearchRun | None = None) ->
 
 def candidates_of(w: World, hypotheses: pl.DataFrame, run: ResearchRun | None = None) -> pl.DataFrame:
     return shown(w, hypotheses, run)["edge_candidates"]
+
+
+def examined_of(w: World, hypotheses: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What the compiler is told of candidates and of naive entry."""
+    known = shown(w, hypotheses)
+    return {"candidates": known["edge_candidates"], "naive": known["naive_entry"]}

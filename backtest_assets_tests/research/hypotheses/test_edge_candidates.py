@@ -10,7 +10,7 @@ import pytest
 
 from backtest_assets.errors import SettingsError
 from backtest_assets.research.hypotheses import study
-from backtest_assets.research.hypotheses.candidates import list_candidates, promoted_of
+from backtest_assets.research.hypotheses.candidates import list_candidates, with_standing
 from backtest_assets.research.hypotheses.checklist import CHECKLIST, FUNNEL, QUESTIONS, decide
 from backtest_assets.research.hypotheses.expectancy import N_BEST, measure_expectancy
 from backtest_assets.research.hypotheses.traps import LIMITS, Trap, judge_traps
@@ -244,15 +244,22 @@ def test_missing_evidence_is_no_evidence():
     candidates = list_candidates(table, *nothing, run=w.run)
     assert made()["edge_candidates"].height == candidates.height
     assert {"DRAFT"} == set(candidates["status"])
-    assert promoted_of(table, candidates).is_empty()
+    assert not with_standing(table, candidates)["is_promotable"].any()
 
 
-def test_only_promoted_candidates_may_become_blueprints():
+def test_only_what_nothing_but_naive_entry_speaks_against_may_become_a_blueprint():
     _, table = planted()
     candidates = made()["edge_candidates"]
-    promoted = candidates.filter(pl.col("status") == "PROMOTED")["candidate_id"].to_list()
-    assert sorted(promoted) == promoted_of(table, candidates)["hypothesis_id"].sort().to_list()
+    told = with_standing(table, candidates)
+    assert told.drop("is_promotable", "reasons_against").equals(table)
+    promotable = set(told.filter("is_promotable")["hypothesis_id"])
+    promoted = set(candidates.filter(pl.col("status") == "PROMOTED")["candidate_id"])
+    naive = set(candidates.filter(pl.col("fail_reasons") == "naive_entry")["candidate_id"])
+    assert promotable == promoted | naive
     assert promoted
+    drafts = candidates.filter(pl.col("status") == "DRAFT").select("candidate_id", "fail_reasons")
+    said = dict(told.select("hypothesis_id", "reasons_against").iter_rows())
+    assert all(said[name] == reasons for name, reasons in drafts.iter_rows())
 
 
 def decided(table=None, candidates=None, **settings: object):

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
-from backtest_assets.research.promotions.criteria import CRITERIA, MIN_TRADES
+from backtest_assets.research.promotions.criteria import CRITERIA, ENOUGH_TRADES, MIN_TRADES, PRODUCTION
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.tables.walkforward import WALKFORWARD_SUMMARY
 from backtest_assets_tests.research.simulation.market import START, a_run, blueprint, blueprints_of
@@ -71,14 +73,15 @@ def gate_of(metric):
 
 def test_r91_good_evidence_is_promoted_and_every_gate_is_answered():
     found = decided(summary_of())
-    assert (len(CRITERIA), True) == (found.height, found["is_promoted"].all())
+    assert (len(CRITERIA) + 2, True) == (found.height, found["is_promoted"].all())
     assert set(METRICS) == {criterion.metric for criterion in CRITERIA}
 
 
 def test_evidence_exactly_at_the_limits_is_promoted_with_margin_zero():
     found = decided(summary_of(AT_LIMIT, AT_LIMIT))
     assert found["is_promoted"].all()
-    assert pytest.approx([0.0] * len(CRITERIA), abs=1e-9) == found["margin"].to_list()
+    margins = found.filter(~pl.col("gate").is_in([ENOUGH_TRADES, PRODUCTION]))["margin"].to_list()
+    assert pytest.approx([0.0] * len(CRITERIA), abs=1e-9) == margins
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -98,7 +101,7 @@ def test_a_number_that_is_not_known_is_insufficient_evidence(metric, value):
 
 def test_r92_a_blueprint_without_a_summary_fails_every_gate():
     found = decided(summary_of(name="another"))
-    assert (len(CRITERIA), 0) == (found.height, found["is_passed"].sum())
+    assert (len(CRITERIA) + 2, [PRODUCTION]) == (found.height, found.filter("is_passed")["gate"].to_list())
 
 
 def test_observed_is_the_worse_split_whichever_it_is():
@@ -129,3 +132,20 @@ def test_only_executed_blueprints_are_judged_and_none_gives_no_rows():
 def test_every_criterion_names_its_rule_unit_and_reason():
     assert len(CRITERIA) == len({criterion.gate for criterion in CRITERIA})
     assert all(criterion.rule.startswith("R") and criterion.unit and criterion.reason for criterion in CRITERIA)
+
+
+def test_a_blueprint_is_held_against_the_trades_it_asks_of_itself():
+    own = replace(blueprint(), evaluation=replace(blueprint().evaluation, min_trades=100))
+    for trades, is_promoted in ((50.0, True), (49.0, False)):
+        table = decided(summary_of(validation=GOOD | {"n_trades": trades}), specs=blueprints_of(own))
+        row = table.filter(gate=ENOUGH_TRADES).row(0, named=True)
+        assert (row["observed"], row["limit"], row["is_promoted"]) == (50.0 + trades, 100.0, is_promoted)
+    unknown = decided(summary_of(validation=GOOD | {"n_trades": None}), specs=blueprints_of(own))
+    assert unknown.filter(gate=ENOUGH_TRADES)["is_passed"].to_list() == [False]
+
+
+def test_r84_nothing_of_a_diagnostic_run_is_promoted():
+    table = decided(summary_of(), run=a_run(strategy_blueprint_allow_fallback=1))
+    assert table.filter(~pl.col("is_passed"))["gate"].to_list() == [PRODUCTION]
+    assert not table["is_promoted"].any()
+    assert decided(summary_of())["is_promoted"].all()

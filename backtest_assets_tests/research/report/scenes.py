@@ -92,7 +92,14 @@ def with_source(inputs: ReportInputs, run: ResearchRun) -> ReportInputs:
 
 def _settings(run: ResearchRun) -> pl.DataFrame:
     rows = [
-        (f.name, json.dumps(run.to_dict()[f.name]), _default(f), f.metadata["about"], run.digest)
+        (
+            f.name,
+            json.dumps(run.to_dict()[f.name]),
+            _default(f),
+            f.name in run.non_production_overrides,
+            f.metadata["about"],
+            run.digest,
+        )
         for f in settings_fields()
     ]
     return RESEARCH_RUN.conform(pl.DataFrame(rows, schema=list(RESEARCH_RUN.schema), orient="row"))
@@ -248,13 +255,13 @@ def _blueprints(run: ResearchRun, hypotheses: pl.DataFrame) -> pl.DataFrame:
             name,
             run.run_id,
             EventType(row["event_type"]),
-            row["side_rule"],
+            row["side_rule"] if row["side_rule"] in {"long", "short"} else "conditional",
             SymbolScope("multi_symbol", run.symbol_list),
             Entry((row["event_type"],), (row["condition"],), SideRule(row["side_rule"]), 0, 0),
             Exit(row["hold_bars"], "percent", 0.031, "percent", 0.044),
             Sizing("fixed_fraction", 0.5, 1.0, 1.0),
             Evaluation(run.fees_bps, run.slippage_bps, funding_included=True),
-            Lineage(row["hypothesis_id"], "blueprint_v2", "2023-01-01", "2023-08-07"),
+            Lineage(row["hypothesis_id"], "blueprint_v3", "2023-01-01", "2023-08-07"),
         )
         rows.append(
             {
@@ -268,6 +275,12 @@ def _blueprints(run: ResearchRun, hypotheses: pl.DataFrame) -> pl.DataFrame:
                 "symbols": run.symbols,
                 "delay_bars": 0,
                 "time_stop_bars": row["hold_bars"],
+                "known_at": run.splits[Split.VALIDATION].end,
+                "is_fallback": False,
+                "exit_quantile": 0.95,
+                "n_entries_train": 9,
+                "time_exit_train_bps": 9.0,
+                "with_exits_train_bps": 9.0,
                 "stop_frac": 0.031,
                 "target_frac": 0.044,
                 "t_train": row["t_train"],

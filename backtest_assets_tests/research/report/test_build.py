@@ -271,3 +271,10 @@ def test_the_split_plan_is_the_runs():
     report = build_report(KEPT, run=RUN)
     for split in Split:
         assert f"{RUN.splits[split].end:%Y-%m-%d %H:%M}" == said(report, "splits", f"{split}/end")["text"]
+
+
+def test_r90_a_diagnostic_run_is_marked_on_its_page_and_a_production_run_is_not():
+    lifted = replace(RUN, strategy_blueprint_allow_fallback=1)
+    page = build_report(inputs_of(lifted), run=lifted).html.decode()
+    assert "DIAGNOSTIC RUN, never decision grade: strategy_blueprint_allow_fallback" in page
+    assert "DIAGNOSTIC RUN" not in build_report(PROMOTED, run=RUN).html.decode()

@@ -1,13 +1,14 @@
 """Little markets for execution: hand-set bars, random bars, events at chosen bars, blueprints with chosen exits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.blueprint import Blueprint, Entry, Evaluation, Exit, Lineage, Sizing, SymbolScope
+from backtest_assets.domain.blueprint import Blueprint, Entry, Evaluation, Exit, Lineage, Overlay, Sizing, SymbolScope
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import EventType, SideRule
@@ -16,6 +17,7 @@ from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
+from backtest_assets.tables.features import FEATURES
 from backtest_assets.tables.raw import RAW_UM_FUNDING
 from backtest_assets_tests.measures import unknown_measures
 
@@ -163,6 +165,15 @@ def context_of(bars: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def features_of(bars: pl.DataFrame, **columns: pl.Expr | float) -> pl.DataFrame:
+    """One feature row per bar; what is not given is unknown."""
+    given = {name: value if isinstance(value, pl.Expr) else pl.lit(value) for name, value in columns.items()}
+    known = ("symbol", "open_at", "known_at", "is_gap", "coverage_2880")
+    unknown = {n: pl.lit(None, t) for n, t in FEATURES.schema.items() if n not in {*known, *given}}
+    rows = bars.with_columns(coverage_2880=pl.lit(1.0), **unknown).with_columns(**given)
+    return FEATURES.conform(rows.select(FEATURES.schema.names()))
+
+
 def blueprint(
     name: str = "bp",
     *,
@@ -178,18 +189,35 @@ def blueprint(
     symbols: Sequence[str] = (A, B),
     conditions: Sequence[str] = ("all",),
     cost: CostModel = CostModel(4.0, 2.0),  # noqa: B008  # frozen
+    overlays: Sequence[Overlay] = (),
+    entry: Mapping[str, Any] | None = None,
+    leave: Mapping[str, Any] | None = None,
+    sizing: Mapping[str, Any] | None = None,
 ) -> Blueprint:
+    """A blueprint; `entry`, `leave` and `sizing` give further fields of those parts."""
+    direction = {SideRule.LONG: "long", SideRule.SHORT: "short"}.get(side_rule, "conditional")
     return Blueprint(
         name,
         "t",
         SHOCK,
-        "long",
+        cast("Any", direction),
         SymbolScope("multi_symbol", tuple(symbols)),
-        Entry((SHOCK.value,), tuple(conditions), side_rule, delay, cooldown),
-        Exit(time_stop, "percent", stop, "percent", target),
-        Sizing("fixed_fraction", scale, symbol_cap, gross_cap),
+        Entry((SHOCK.value,), tuple(conditions), side_rule, delay, cooldown, **entry or {}),
+        replace(Exit(time_stop, "percent", stop, "percent", target), **leave or {}),
+        Sizing(
+            **{
+                "mode": "fixed_fraction",
+                "position_scale": scale,
+                "max_symbol_exposure": symbol_cap,
+                "max_gross_leverage": gross_cap,
+                "portfolio_risk_budget": 9.0,
+                "symbol_risk_budget": 9.0,
+                **(sizing or {}),
+            }
+        ),
         Evaluation(cost.fees_bps, cost.slippage_bps, funding_included=True),
-        Lineage("h", "blueprint_v2", "2024-01-01", "2024-01-10"),
+        Lineage("h", "blueprint_v3", "2024-01-01", "2024-01-10"),
+        tuple(overlays),
     )
 
 
@@ -207,6 +235,12 @@ def blueprints_of(*specs: Blueprint) -> pl.DataFrame:
             "symbols": ",".join(spec.symbol_scope.symbols),
             "delay_bars": spec.entry.delay_bars,
             "time_stop_bars": spec.exit.time_stop_bars,
+            "known_at": START,
+            "is_fallback": False,
+            "exit_quantile": 0.95,
+            "n_entries_train": 9,
+            "time_exit_train_bps": 9.0,
+            "with_exits_train_bps": 9.0,
             "stop_frac": spec.exit.stop_value,
             "target_frac": spec.exit.target_value,
             "t_train": 5.0,

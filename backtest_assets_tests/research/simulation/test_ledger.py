@@ -1,10 +1,11 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from backtest_assets.domain.blueprint import Blueprint
+from backtest_assets.domain.blueprint import Blueprint, ConditionNode, Confirmation, Invalidation, Overlay, SymbolScope
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import SideRule
@@ -23,6 +24,7 @@ from backtest_assets_tests.research.simulation.market import (
     blueprints_of,
     context_of,
     events_at,
+    features_of,
     funding_at,
     no_funding,
     random_bars,
@@ -34,7 +36,7 @@ RUN = a_run(symbols=A)
 FLAT = (100.0, 100.0, 100.0, 100.0)
 
 
-def simulated(bars, *specs: Blueprint, events=None, funding=None, run=RUN):
+def simulated(bars, *specs: Blueprint, events=None, funding=None, features=None, run=RUN):
     wanted = events if events is not None else events_at([100])
     return Simulation.of(
         bars,
@@ -42,6 +44,7 @@ def simulated(bars, *specs: Blueprint, events=None, funding=None, run=RUN):
         wanted,
         context_of(bars),
         blueprints_of(*(specs or (blueprint(),))),
+        features=features if features is not None else features_of(bars),
         run=run,
     )
 
@@ -166,6 +169,13 @@ def test_what_cannot_be_obeyed_is_refused():
         simulated(set_bars({}), blueprint(side_rule=SideRule.WITH_EVENT))
     with pytest.raises(RefusedError, match="judged with fees"):
         simulated(set_bars({}), blueprint(cost=CostModel(1.0, 2.0)))
+    with pytest.raises(RefusedError, match="trades multi_symbol BBBUSDT"):
+        simulated(set_bars({}), blueprint(symbols=[B]))
+    everything = replace(blueprint(), symbol_scope=SymbolScope("all", (A, B)))
+    with pytest.raises(RefusedError, match="trades all"):
+        simulated(set_bars({}), everything)
+    with pytest.raises(SettingsError, match="no metric is called 'tea'"):
+        simulated(set_bars({}), blueprint(leave={"invalidation": Invalidation("tea", ">", 1.0)}))
     with pytest.raises(SettingsError, match="no condition"):
         simulated(set_bars({}), blueprint(conditions=["moon_full"]))
     with pytest.raises(TableError, match="off the 15-minute grid"):
@@ -232,7 +242,7 @@ def test_what_is_known_by_an_instant_never_changes(simulate, noise):
         ),
         blueprint("c", side_rule=SideRule.WITH_EVENT, time_stop=96, scale=0.9),
     )
-    whole = simulate(bars, funding, events, context_of(bars), specs, run=run)
+    whole = simulate(bars, funding, events, context_of(bars), specs, features=features_of(bars), run=run)
     assert whole.height > 50
     other = random_bars(np.random.default_rng(99))
     for cut in rng.integers(96, 20 * 96, 12):
@@ -247,6 +257,7 @@ def test_what_is_known_by_an_instant_never_changes(simulate, noise):
             events.filter(then),
             context_of(known).filter(then),
             specs,
+            features=features_of(known).filter(then),
             run=run,
         )
         assert whole.filter(then).equals(part.filter(then))
@@ -257,16 +268,254 @@ def test_the_order_of_rows_does_not_matter():
     bars, events = random_bars(rng), random_events(rng, 80)
     specs = blueprints_of(blueprint("a", stop=0.01), blueprint("b", delay=4, scale=0.9))
     frames = (bars, no_funding(), events, context_of(bars), specs)
-    whole = simulate_ledger(*frames, run=a_run())
-    assert whole.equals(simulate_ledger(*(f.sample(fraction=1.0, shuffle=True, seed=1) for f in frames), run=a_run()))
+    whole = simulate_ledger(*frames, features=features_of(bars), run=a_run())
+    assert whole.equals(
+        simulate_ledger(
+            *(f.sample(fraction=1.0, shuffle=True, seed=1) for f in frames),
+            features=features_of(bars).sample(fraction=1.0, shuffle=True, seed=1),
+            run=a_run(),
+        )
+    )
 
 
 def test_without_events_or_executed_blueprints_nothing_happens():
     bars = set_bars({})
     for events, specs in ((events_at([]), blueprints_of(blueprint())), (events_at([5]), blueprints_of())):
         frames = (bars, no_funding(), events, context_of(bars), specs)
-        assert TRADES.empty().equals(simulate_trades(*frames, run=RUN))
-        assert SIMULATION_LEDGER.empty().equals(simulate_ledger(*frames, run=RUN))
+        assert TRADES.empty().equals(simulate_trades(*frames, features=features_of(bars), run=RUN))
+        assert SIMULATION_LEDGER.empty().equals(simulate_ledger(*frames, features=features_of(bars), run=RUN))
+
+
+def known(bars, number, **values: float | None):
+    """Features that are unknown but for what is known when bar `number` opens."""
+    then = pl.col("known_at") == START + number * BAR
+    return features_of(bars, **{name: pl.when(then).then(value) for name, value in values.items()})
+
+
+def test_b6_the_trigger_latches_and_waits_for_the_longer_of_delay_and_arming():
+    for delay, arm, wait in ((4, 0, 4), (0, 8, 8), (4, 8, 8), (30, 8, 30)):
+        (trade,) = simulated(set_bars({}), blueprint(delay=delay, entry={"arm_bars": arm})).trades.to_dicts()
+        assert trade["entered_at"] == START + (100 + wait) * BAR
+        assert trade["triggered_at"] == START + 100 * BAR
+
+
+def test_the_longer_of_cooldown_and_lockout_keeps_the_rule_out():
+    events = events_at([100, 106, 110, 120])
+    for cooldown, lockout, entered in ((0, 0, [100, 106, 120]), (2, 6, [100, 120]), (6, 2, [100, 120])):
+        spec = blueprint(cooldown=cooldown, entry={"reentry_lockout_bars": lockout})
+        trades = simulated(set_bars({}), spec, events=events).trades
+        assert [START + n * BAR for n in entered] == trades["entered_at"].to_list()
+
+
+def test_stops_and_targets_are_multiples_of_what_is_known_at_the_entry():
+    bars = set_bars(dict.fromkeys(range(80, 104), (100, 102, 98, 100)))
+    ranged = blueprint(
+        delay=4, leave={"stop_type": "range_pct", "stop_value": 0.5, "target_type": "range_pct", "target_value": 2.0}
+    )
+    (trade,) = simulated(bars, ranged, features=known(bars, 104, range_96_frac=0.06)).trades.to_dicts()
+    assert pytest.approx([97.0, 112.0]) == [trade["stop_price"], trade["target_price"]]
+    averaged = blueprint(
+        delay=4, leave={"stop_type": "atr", "stop_value": 2.0, "target_type": "atr", "target_value": 3.0}
+    )
+    (trade,) = simulated(bars, averaged).trades.to_dicts()
+    assert pytest.approx([92.0, 112.0]) == [trade["stop_price"], trade["target_price"]]
+
+
+def test_what_a_distance_needs_and_is_not_known_blocks_the_entry():
+    holed = set_bars({95: None})
+    for leave in (
+        {"stop_type": "range_pct", "stop_value": 0.5},
+        {"target_type": "atr", "target_value": 2.0},
+        {"trailing_stop_type": "range_pct", "trailing_stop_value": 1.0},
+    ):
+        assert simulated(holed, blueprint(leave=leave)).trades.is_empty()
+    bars = set_bars({})
+    assert simulated(bars, blueprint(leave={"stop_type": "range_pct", "stop_value": 50.0}),
+                     features=known(bars, 100, range_96_frac=0.06)).trades.is_empty()  # fmt: skip
+
+
+def test_a_trailing_stop_and_a_break_even_move_the_last_stop():
+    bars = set_bars({101: (100, 110, 100, 110), 102: (110, 110, 104, 105)})
+    trail = blueprint(stop=0.05, time_stop=9, leave={"trailing_stop_type": "percent", "trailing_stop_value": 0.04})
+    (trade,) = simulated(bars, trail).trades.to_dicts()
+    assert (trade["exit_reason"], trade["exit_price"], trade["stop_price"], trade["last_stop_price"]) == (
+        "trailing_stop", pytest.approx(106.0), 95.0, pytest.approx(106.0),
+    )  # fmt: skip
+    even = blueprint(stop=0.05, time_stop=9, leave={"break_even_r": 1.0})
+    falls = set_bars({101: (100, 110, 100, 110), 102: (110, 110, 99, 101)})
+    (trade,) = simulated(falls, even).trades.to_dicts()
+    assert (trade["exit_reason"], trade["exit_price"], trade["last_stop_price"]) == ("break_even_stop", 100.0, 100.0)
+
+
+def test_an_invalidation_ends_the_position_at_the_open_at_which_it_is_known():
+    bars, spec = set_bars({}), blueprint(time_stop=9, leave={"invalidation": Invalidation("basis_bps", ">", 20.0)})
+    basis = pl.when(pl.col("known_at") == START + 103 * BAR).then(30.0).otherwise(1.0)
+    (trade,) = simulated(bars, spec, features=features_of(bars, basis_bps=basis)).trades.to_dicts()
+    assert (trade["exit_reason"], trade["exited_at"]) == ("invalidation", START + 103 * BAR)
+    for at_entry in (30.0, None):
+        then = pl.when(pl.col("known_at") == START + 100 * BAR).then(at_entry).otherwise(1.0)
+        assert simulated(bars, spec, features=features_of(bars, basis_bps=then)).trades.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("sizing", "expected"),
+    [
+        ({"mode": "fixed_risk", "position_scale": None, "risk_per_trade": 0.004}, 0.2),
+        ({"mode": "fixed_risk", "position_scale": None, "risk_per_trade": 0.03}, 1.0),
+        ({"mode": "fixed_risk", "position_scale": None, "risk_per_trade": 0.03, "max_position_scale": 0.7}, 0.7),
+        ({"mode": "vol_target", "position_scale": None, "target_vol": 0.12}, 0.12 / (0.002 * np.sqrt(35040))),
+        ({"symbol_risk_budget": 0.005}, 0.25),
+        ({"portfolio_risk_budget": 0.004}, 0.2),
+    ],
+)
+def test_w3_sizes_are_what_the_mode_says_under_caps_and_budgets(sizing, expected):
+    bars = set_bars({})
+    found = simulated(bars, blueprint(stop=0.02, sizing=sizing), features=known(bars, 100, rv_96=0.002))
+    assert pytest.approx([expected]) == found.trades["exposure"].to_list()
+
+
+def test_a_volatility_target_without_a_volatility_is_not_entered():
+    sizing = {"mode": "vol_target", "position_scale": None, "target_vol": 0.12}
+    assert simulated(set_bars({}), blueprint(sizing=sizing)).trades.is_empty()
+
+
+def test_w3_a_throttle_scales_the_size_and_a_skip_enters_nothing():
+    half = Overlay("risk_throttle", (("size_scale", 0.25),))
+    assert simulated(set_bars({}), blueprint(overlays=[half])).trades["exposure"].to_list() == [0.125]
+    assert simulated(set_bars({}), blueprint(overlays=[Overlay("entry_gate_skip")])).trades.is_empty()
+
+
+GUARDS = [
+    (Overlay("spread_guard", (("max_spread_bps", 8.0),)), "spread_est_96_bps", 8.0, 8.1),
+    (Overlay("funding_guard", (("max_abs_funding_bps", 12.0),)), "funding_rate_8h", -0.0012, -0.0013),
+    (Overlay("cross_venue_guard", (("max_desync_bps", 12.0),)), "basis_bps", -12.0, -12.5),
+]
+
+
+@pytest.mark.parametrize(("overlay", "column", "passes", "blocks"), GUARDS)
+def test_a_guard_is_asked_of_what_is_known_at_the_entry_and_blocks_what_it_cannot_see(overlay, column, passes, blocks):
+    bars, spec = set_bars({}), blueprint(delay=4, overlays=[overlay])
+    assert simulated(bars, spec, features=known(bars, 104, **{column: passes})).trades.height == 1
+    assert simulated(bars, spec, features=known(bars, 104, **{column: blocks})).trades.is_empty()
+    assert simulated(bars, spec, features=known(bars, 100, **{column: passes})).trades.is_empty()
+
+
+def test_a_liquidity_guard_is_asked_of_the_bar_before_the_entry():
+    spec = blueprint(overlays=[Overlay("liquidity_guard", (("min_notional", 1e5),))])
+    for number, value, n in ((100, 1e5, 1), (100, 9e4, 0), (99, 1e5, 0)):
+        then = pl.when(pl.col("known_at") == START + number * BAR).then(value)
+        assert simulated(set_bars({}).with_columns(volume_quote=then), spec).trades.height == n
+
+
+def test_a_session_guard_is_asked_at_the_entry():
+    for session, n in (("eu", 1), ("all", 1), ("us", 0)):
+        spec = blueprint(overlays=[Overlay("session_guard", (("session", session),))])
+        assert simulated(set_bars({}), spec).trades.height == n
+
+
+@pytest.mark.parametrize("at", ["known_at", "entry"])
+@pytest.mark.parametrize(
+    ("name", "column", "passes", "blocks"),
+    [
+        ("refill_persistence_pass", "volume_quote_ratio_2880", 1.0, 0.99),
+        ("vacuum_refill_confirmation", "volume_quote_ratio_2880", 1.0, 0.99),
+    ],
+)
+def test_b6_a_confirmation_is_asked_when_it_says(at, name, column, passes, blocks):
+    bars = set_bars({})
+    spec = blueprint(delay=4, entry={"confirmations": (Confirmation(name, at),)})
+    number, other = (100, 104) if at == "known_at" else (104, 100)
+    assert simulated(bars, spec, features=known(bars, number, **{column: passes})).trades.height == 1
+    assert simulated(bars, spec, features=known(bars, number, **{column: blocks})).trades.is_empty()
+    assert simulated(bars, spec, features=known(bars, other, **{column: passes})).trades.is_empty()
+
+
+def test_guarded_confirmations_use_the_limit_of_their_overlay_when_they_are_asked():
+    bars = set_bars({})
+    spec = blueprint(
+        delay=4, overlays=[GUARDS[2][0]], entry={"confirmations": (Confirmation("cross_venue_consensus_pass"),)}
+    )
+    for at_trigger, n in ((5.0, 1), (20.0, 0), (None, 0)):
+        basis = pl.when(pl.col("known_at") == START + 100 * BAR).then(at_trigger).otherwise(1.0)
+        assert simulated(bars, spec, features=features_of(bars, basis_bps=basis)).trades.height == n
+
+
+def test_a_breakout_is_confirmed_by_a_move_as_large_as_three_quarters_of_its_past():
+    bars, rng = set_bars({}), np.random.default_rng(0)
+    moves = rng.normal(0, 0.01, bars.height)
+    spec = blueprint(entry={"confirmations": (Confirmation("breakout_confirmation"),)})
+    numbers = list(range(200, 1200, 7))
+    found = simulated(
+        bars, spec, features=features_of(bars, logret_1=pl.lit(pl.Series(moves))), events=events_at(numbers)
+    )
+    # the row known when bar n opens is that of bar n - 1
+    expected = [n for n in numbers if abs(moves[n - 1]) >= np.quantile(np.abs(moves[n - 96 : n]), 0.75)]
+    assert [START + n * BAR for n in expected] == found.trades["entered_at"].to_list()
+    assert 10 < len(expected) < 100
+
+
+def test_a_regime_is_stable_within_one_sigma_of_its_own_range():
+    bars, rng = set_bars({}), np.random.default_rng(1)
+    ratio = rng.lognormal(0, 0.3, bars.height)
+    spec = blueprint(entry={"confirmations": (Confirmation("regime_stability_pass"),)})
+    numbers = list(range(200, 1200, 7))
+    found = simulated(
+        bars, spec, features=features_of(bars, compression_ratio=pl.lit(pl.Series(ratio))), events=events_at(numbers)
+    )
+
+    def z(n) -> float:
+        past = ratio[n - 96 : n]
+        return abs(past[-1] - past.mean()) / past.std(ddof=1)
+
+    expected = [n for n in numbers if z(n) <= 1]
+    assert [START + n * BAR for n in expected] == found.trades["entered_at"].to_list()
+    assert 50 < len(expected) < len(numbers)
+
+
+def test_any_condition_is_enough_where_the_logic_says_so():
+    names = ["vol_regime_high", "session_us"]
+    events = events_at([96 + 40, 2 * 96 + 40])
+    for logic, n in (("all", 0), ("any", 1)):
+        spec = blueprint(conditions=names, entry={"condition_logic": logic})
+        assert simulated(set_bars({}), spec, events=events).trades.height == n
+
+
+def test_x7_a_node_that_the_evaluator_does_not_know_is_refused_by_name():
+    spec = blueprint(entry={"condition_nodes": (ConditionNode("tea_leaves", ">=", 0.8),)})
+    with pytest.raises(SettingsError, match=r"blueprint bp: no condition is called 'tea_leaves>=0.8'"):
+        simulated(set_bars({}), spec)
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_what_guards_and_new_exits_do_is_known_when_it_is_done(noise):
+    rng = np.random.default_rng(5)
+    bars, other, run = random_bars(rng), random_bars(np.random.default_rng(98)), a_run()
+    events = random_events(rng, 80)
+    specs = blueprints_of(
+        blueprint("a", time_stop=48, scale=0.3, leave={
+            "stop_type": "atr", "stop_value": 3.0, "trailing_stop_type": "range_pct", "trailing_stop_value": 0.2, "break_even_r": 1.0,
+        }),
+        blueprint("b", delay=4, overlays=[GUARDS[2][0]], entry={"confirmations": (Confirmation("breakout_confirmation", "entry"),)},
+                  sizing={"mode": "vol_target", "position_scale": None, "target_vol": 0.2}),
+        blueprint("c", time_stop=48, scale=0.3, leave={"invalidation": Invalidation("basis_bps", "<", -12.0)}),
+    )  # fmt: skip
+
+    def seen(frame) -> pl.DataFrame:
+        move = (pl.col("close") / pl.col("open") - 1).fill_null(0.0)
+        return features_of(
+            frame, range_96_frac=0.02 + move.abs(), basis_bps=move * 1500, rv_96=0.004 + move.abs(), logret_1=move
+        )
+
+    whole = simulate_trades(bars, no_funding(), events, context_of(bars), specs, features=seen(bars), run=run)
+    assert {"trailing_stop", "invalidation", "time"} <= set(whole["exit_reason"])
+    assert set(whole["blueprint_id"]) == {"a", "b", "c"}
+    for cut in rng.integers(96, 20 * 96, 12):
+        then = pl.col("known_at") <= START + int(cut) * BAR
+        now = pl.concat([bars.filter(then), other.filter(~then)]) if noise else bars.filter(then)
+        part = simulate_trades(
+            now, no_funding(), events.filter(then), context_of(now), specs, features=seen(now), run=run
+        )
+        assert whole.filter(then).equals(part.filter(then))
 
 
 def test_ten_blueprints_on_two_symbols_and_four_years_take_half_a_second():
@@ -275,8 +524,9 @@ def test_ten_blueprints_on_two_symbols_and_four_years_take_half_a_second():
     run, bars = a_run(n_days), random_bars(rng, n_bars=n_days * 96)
     frames = (bars, no_funding(n_days), random_events(rng, 400, n_bars=n_days * 96), context_of(bars))
     specs = blueprints_of(*(blueprint(f"b{i}", time_stop=(4, 16, 48, 96)[i % 4], scale=0.1) for i in range(10)))
-    Simulation.of(*frames, specs, run=run)
+    features = features_of(bars)
+    Simulation.of(*frames, specs, features=features, run=run)
     begin = time.process_time()
-    found = Simulation.of(*frames, specs, run=run)
+    found = Simulation.of(*frames, specs, features=features, run=run)
     assert time.process_time() - begin <= 0.5
     assert found.trades.height > 5_000

@@ -20,6 +20,7 @@ from backtest_assets_tests.research.simulation.market import (
     blueprints_of,
     context_of,
     events_at,
+    features_of,
     no_funding,
     set_bars,
 )
@@ -39,7 +40,9 @@ def day_trades(moves, *, run, scale):
         blueprint("idle", conditions=["vol_regime_high", "vol_regime_low"], cost=run.cost),
     )
     context = context_of(bars)
-    done = Simulation.of(bars, no_funding(n_days, symbols=[A]), events_at(entries), context, specs, run=run)
+    done = Simulation.of(
+        bars, no_funding(n_days, symbols=[A]), events_at(entries), context, specs, features=features_of(bars), run=run
+    )
     return done, context, specs
 
 
