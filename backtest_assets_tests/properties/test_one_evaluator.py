@@ -53,6 +53,13 @@ def test_every_declared_condition_chooses_the_same_events_in_research_and_in_exe
     assert set(own["event_id"]) == found["all"] & inside
 
 
+def test_the_declared_thresholds_really_choose_on_this_market():
+    names = [c.name for family in EventType for c in Condition.declared(family, SYMBOLS) if c.threshold]
+    chosen = ASKED.select(pl.col(sorted(set(names))).sum()).row(0)
+    assert sum(count > 0 for count in chosen) >= len(chosen) - 2
+    assert max(chosen) < ASKED.height
+
+
 @pytest.mark.parametrize("operator", list(Operator))
 def test_every_operator_chooses_in_execution_what_a_plain_filter_would(operator):
     family = EventType.VOL_SHOCK_RELAXATION

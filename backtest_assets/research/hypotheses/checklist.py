@@ -190,9 +190,9 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
     closed = hypotheses.filter(pl.col("phase1_decision") != ADMITTED).unique("event_type").sort("event_type")
     families = ", ".join(" ".join(row) for row in closed.select("event_type", "phase1_decision").iter_rows()) or "none"
     who = f"the hypothesis queue of run {run.run_id} asks for" if run.obeys_queue else f"run {run.run_id} declares"
+    left_out = f", {beyond} of them beyond phase2_max_conditions {run.phase2_max_conditions}" if beyond else ""
     return {
-        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.phase2_families)} families, {beyond} of them beyond "
-        f"phase2_max_conditions {run.phase2_max_conditions}",
+        "hypotheses_enumerated": f"{who} {enumerated} hypotheses over {len(run.phase2_families)} families{left_out}",
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} were within the budget and had enough events and days; first short of: {why}",
         "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",
