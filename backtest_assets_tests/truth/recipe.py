@@ -41,6 +41,8 @@ EDGE_BARS: Final = 16
 TRAIN, WHOLE = 1314, 2190 - 438
 """Days of train, and of train and validation, of six years."""
 N_DRAWS: Final = 999
+MARGIN: Final = 0.005
+"""Chance that an honest rate breaks its bound."""
 Trades: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Symbol number and bar of the entry of each trade."""
 
@@ -130,9 +132,13 @@ def sized(cells: Sequence[Cell]) -> pl.DataFrame:
             for i, (test, p) in enumerate((("accrual-day t", tested.p), ("wild", wild))) for j, level in enumerate((5, 1))
         ]  # fmt: skip
     frame = pl.DataFrame(told)
-    error = ((pl.col("level") * (100 - pl.col("level")) / pl.col("n")) + pl.col("se_table") ** 2).sqrt()
-    far = float(stats.norm.isf(0.005 / frame.height))  # 1 % over all rows together, two-sided
-    return frame.with_columns(is_kept=(pl.col("rate") - pl.col("table")).abs() <= far * error)
+    # The count must be one that some rate in the table's 95 % interval gives, at 1 % over all rows together, two-sided.
+    each = MARGIN / frame.height
+    rate, error, n = (frame[name].to_numpy() for name in ("table", "se_table", "n"))
+    low, high = (np.clip((rate + sign * 1.96 * error) / 100, 0.0, 1.0) for sign in (-1, 1))
+    hits = np.rint(frame["rate"].to_numpy() * n / 100)
+    is_kept = (stats.binom.ppf(each, n, low) <= hits) & (hits <= stats.binom.isf(each, n, high))
+    return frame.with_columns(is_kept=pl.Series(is_kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +249,6 @@ PLANTED: Final = (
     (EventType.LIQUIDITY_VACUUM, 6.0, 0.91),
 )
 """Table 3: family, strength, and the lower end of the interval of the share found, gates included."""
-MARGIN: Final = 0.005
-"""Chance that an honest rate breaks its bound."""
 
 
 def judged_nulls(found: Mapping[float, Sequence[Found]]) -> pl.DataFrame:
