@@ -57,7 +57,7 @@ bench-market: setup ## CPU seconds of the market layer by table, Dagster's share
 bench-events: setup ## CPU seconds and memory of the event stage against its bars, and the law of growth
 	$(RUN)/python -m backtest_assets_tests.benches.bench_events $(ARGS)
 
-truth: setup ## Events on markets without drift and with planted events: drift, recall, precision
+truth: setup ## Known truth: drift, recall and precision of events; size and power of the inference
 	$(RUN)/python -m backtest_assets_tests.truth.measure $(ARGS)
 
 promise: setup ## Null markets, planted edges and shuffled real events through the whole chain, written to docs/evidence

@@ -1,8 +1,9 @@
 """What the event stage may claim, measured: `make truth` prints both tables and ends with 1 if a bound is broken.
 
-    python -m backtest_assets_tests.truth.measure [--markets 100] [--days 365] [--planted 20] [--processes 2]
+    python -m backtest_assets_tests.truth.measure [--markets 100] [--days 365] [--planted 20] [--recipe 40] [--processes 2]
 
-First the martingale test of `drift.py`, arm by arm, then recall and precision on the planted markets of `planted.py`.
+First the martingale test of `drift.py`, arm by arm, then recall and precision on the planted markets of `planted.py`, then
+size and power of the inference alone, `recipe.py`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets_tests.truth import drift, planted
+from backtest_assets_tests.truth import drift, planted, recipe
 
 
 def one_market(asked: tuple[str, int, int]) -> dict[drift.Cell, drift.Days]:
@@ -29,6 +30,30 @@ def one_market(asked: tuple[str, int, int]) -> dict[drift.Cell, drift.Days]:
 
 def one_planted(asked: tuple[EventType, int]) -> planted.Hits:
     return planted.hits(*asked)
+
+
+def one_null(asked: tuple[float, int]) -> recipe.Found:
+    return recipe.chain(asked[1], cost_bps=asked[0])
+
+
+def one_edge(asked: tuple[EventType, float, int]) -> recipe.Found:
+    family, strength, seed = asked
+    return recipe.chain(seed, cost_bps=recipe.COST_BPS, planted=family, strength=strength)
+
+
+def ask_recipe(n: int, each: Callable[..., Iterable[Any]]) -> bool:
+    """Print tables 2 and 3 of the recipe on so many markets per planted row, four times as many without an edge; are they kept?"""
+    sizes = recipe.sized([cell for cells in each(recipe.size_cells, range(4 * n)) for cell in cells])
+    show(f"Recipe, table 2: one test at a time, {4 * n} markets without drift", sizes)
+    costs = (0.0, recipe.COST_BPS)
+    nulls = list(each(one_null, [(cost, 50_000 + seed) for cost in costs for seed in range(4 * n)]))
+    told = recipe.judged_nulls({cost: nulls[i * 4 * n : (i + 1) * 4 * n] for i, cost in enumerate(costs)})
+    show(f"Recipe, table 3: {4 * n} markets without an edge per cost", told)
+    asked = [(f, t, 10_000 * i + seed) for i, (f, t, _) in enumerate(recipe.PLANTED) for seed in range(n)]
+    edges = list(each(one_edge, asked))
+    power = recipe.judged_planted([edges[i * n : (i + 1) * n] for i in range(len(recipe.PLANTED))])
+    show(f"Recipe, table 3: {n} markets per planted edge", power)
+    return all(bool(table["is_kept"].all()) for table in (sizes, told, power))
 
 
 @contextmanager
@@ -67,6 +92,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--markets", type=int, default=100, help="markets without drift per arm")
     parser.add_argument("--days", type=int, default=365, help="length of each [days]")
     parser.add_argument("--planted", type=int, default=20, help="planted markets per family")
+    parser.add_argument("--recipe", type=int, default=40, help="markets per planted edge of the recipe")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(args)
     begun, are_kept = time.perf_counter(), True
@@ -84,6 +110,7 @@ def main(args: Sequence[str]) -> int:
             are_kept &= n_broken == 0 and told.height > 0
         pairs = [(family, seed) for family in EventType for seed in range(asked.planted)]
         hits = list(each(one_planted, pairs))
+        are_kept &= ask_recipe(asked.recipe, each)
     found = {f: [h for (g, _), h in zip(pairs, hits, strict=True) if g is f] for f in EventType}
     told = planted.judged(found)
     show(f"Planted: {asked.planted} markets per family", told)
