@@ -139,7 +139,7 @@ def chain_from(
         frames["market_context"],
         bars,
         features=frames["features"],
-        candidates=frames["edge_candidates"],
+        edge_candidates=frames["edge_candidates"],
         naive=frames["naive_entry"],
         run=run,
     )

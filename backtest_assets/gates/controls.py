@@ -33,11 +33,8 @@ BALANCE_LIMIT: Final = 0.25
 bound beyond which regression cannot repair the comparison (Rubin 2001). The rank is of before the onset: volatility at the
 onset is what some families select on, and no control could match it."""
 BALANCE_LEAST: Final = MIN_MATCHED
-"""Matched events below which the limit allows for sampling error [events]: the same below which phase 1 runs no family, so
-whatever it can pass is held against the bare limit on train."""
-BALANCE_ERRORS: Final = 2.0
-"""How many standard errors of its difference a smaller group may lie beyond the limit [1]; the error of the events' own
-standard deviation is not allowed for."""
+"""Matched train events from which a family is judged [events]: phase 1 runs no smaller one, so nobody relies on its balance,
+and the standard deviation of a few events says nothing."""
 COVERAGE_LIMIT: Final = 0.25
 """Share of events without any control that deserves a remark [fraction]: the first months of a run have little
 past to match from."""
@@ -157,13 +154,14 @@ _COVARIATES: Final[Mapping[str, tuple[pl.Expr, pl.Expr]]] = {
 
 def _imbalance(evidence: Evidence) -> tuple[float, str, pl.DataFrame]:
     told = pl.concat([_standardised(evidence, name) for name in _COVARIATES])
-    judged = told.filter(pl.col("n") > 1).sort("beyond", descending=True)
-    if judged.is_empty() or told["n_unknown"].sum():
-        return math.nan, "a value is unknown, or no family has two matched events", told.filter(pl.col("n_unknown") > 0)
+    if told["n_unknown"].sum():
+        return math.nan, "a value is unknown", told.filter(pl.col("n_unknown") > 0)
+    judged = told.filter(pl.col("n_train") >= BALANCE_LEAST).sort("smd", descending=True)
+    if judged.is_empty():
+        return 0.0, f"no family has {BALANCE_LEAST} matched train events, so phase 1 runs none", judged
     worst = judged.row(0, named=True)
     about = "farthest apart: {event_type}, {covariate} on {scope}, {n} matched events, {smd:.3g} sd".format(**worst)
-    allowed = f" less {worst['allowed']:.3g} for sampling error" if worst["allowed"] > 0 else ""
-    return worst["beyond"], about + allowed, judged
+    return worst["smd"], about, judged
 
 
 def _standardised(evidence: Evidence, covariate: str) -> pl.DataFrame:
@@ -177,19 +175,15 @@ def _standardised(evidence: Evidence, covariate: str) -> pl.DataFrame:
         known_at=pl.col("event_known_at").first(),
     )
     is_train = pl.col("known_at").is_between(train.start, train.last_entry, closed="left")
-    scopes = {"train": sets.filter(is_train), "all splits": sets}
+    counted = sets.with_columns(n_train=is_train.sum().over("event_type"))
+    scopes = {"train": counted.filter(is_train), "all splits": counted}
     groups = pl.concat([rows.with_columns(scope=pl.lit(name)) for name, rows in scopes.items()])
-    error = (
-        pl.when(pl.len() < BALANCE_LEAST).then(BALANCE_ERRORS * pl.col("apart").std() / pl.len().sqrt()).otherwise(0.0)
-    )
-    difference, sd = pl.col("apart").mean().abs(), pl.col("event").std()
     return groups.group_by("event_type", "scope").agg(
         covariate=pl.lit(covariate),
         n=pl.len(),
+        n_train=pl.col("n_train").first(),
         n_unknown=pl.col("n_unknown").sum(),
-        smd=_over(difference, sd),
-        allowed=_over(error, sd),
-        beyond=_over((difference - error).clip(0.0), sd),
+        smd=_over(pl.col("apart").mean().abs(), pl.col("event").std()),
     )
 
 
@@ -241,9 +235,8 @@ GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
     limit_gate(
         "balanced",
         "The events of every family and their controls are alike in what they are matched by, on train and on all splits: "
-        "volatility rank before the onset, hour, weekend (standardised mean difference; below "
-        f"{BALANCE_LEAST} matched events, where phase 1 runs no family, less {BALANCE_ERRORS:g} standard errors; one event "
-        "alone is not judged).",
+        f"volatility rank before the onset, hour, weekend (standardised mean difference; families of {BALANCE_LEAST} matched "
+        "train events and more: phase 1 runs no smaller one).",
         _imbalance,
         limit=BALANCE_LIMIT,
         unit="sd",

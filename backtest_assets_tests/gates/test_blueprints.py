@@ -27,10 +27,10 @@ def compiled():
     w = make_world(1, plant=Plant(bps=45))
     hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     examined = examined_of(w, hypotheses)
-    checklist = decide(hypotheses, examined["candidates"], run=w.run)
+    checklist = decide(hypotheses, examined["edge_candidates"], run=w.run)
     inputs = {
         "hypotheses": hypotheses, "research_checklist": checklist, "event_registry": w.events, "market_context": w.context,
-        "bars_um": w.bars, "features": FEATURES.empty(), "edge_candidates": examined["candidates"],
+        "bars_um": w.bars, "features": FEATURES.empty(), "edge_candidates": examined["edge_candidates"],
         "naive_entry": examined["naive"],
     }  # fmt: skip
     frames = (hypotheses, checklist, w.events, w.context, w.bars)

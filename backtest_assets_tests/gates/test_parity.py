@@ -14,7 +14,11 @@ from backtest_assets_tests.gates.evidence import answer, change, honest, hopeles
 
 REGISTRY = honest("event_registry", market().events)
 EVENTS = REGISTRY.frame
-REST = {EventType.VOL_SHOCK_RELAXATION: 12 * BAR, EventType.LIQUIDITY_VACUUM: 12 * BAR}
+REST = {
+    EventType.VOL_SHOCK_RELAXATION: 12 * BAR,
+    EventType.LIQUIDITY_VACUUM: 12 * BAR,
+    EventType.CROSS_VENUE_DESYNC: 96 * BAR,
+}
 WINDOW = {
     EventType.LIQUIDITY_REFILL_LAG_WINDOW: 48, EventType.LIQUIDITY_ABSENCE_WINDOW: 96, EventType.VOL_AFTERSHOCK_WINDOW: 96,
     EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW: 32, EventType.FUNDING_EXTREME_REVERSAL_WINDOW: 96,
@@ -108,7 +112,11 @@ def test_an_exit_that_was_forgotten_is_found():
 
 def test_two_events_that_swap_their_symbols_are_found_although_the_counts_agree():
     a, b = (
-        next(i for i, s in enumerate(EVENTS["symbol"]) if s == symbol and EVENTS["variant"][i] == "centre")
+        next(
+            i
+            for i, row in enumerate(EVENTS.iter_rows(named=True))
+            if (row["symbol"], row["variant"], row["event_type"]) == (symbol, "centre", "liquidity_absence_window")
+        )
         for symbol in ("SYNAUSDT", "SYNBUSDT")
     )
     both = (EVENTS["event_type"][a], EVENTS["event_type"][b])

@@ -26,7 +26,7 @@ REMARK = "families_pass"
 
 @cache
 def market() -> RandomMarket:
-    return random_market(7, 420)  # long enough for families of thirty matched events
+    return random_market(7, 900)  # long enough for families of thirty matched events and their placebos
 
 
 @cache

@@ -182,6 +182,13 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
     "blueprints": lambda s: blueprints_of(s.market),
     "hypotheses": lambda s: hypotheses_of(s.market),
     "checklist": lambda s: checklist_of(s.market),
+    "edge_candidates": lambda s: hypotheses_of(s.market).select(
+        candidate_id="hypothesis_id",
+        is_selected=pl.lit(value=True),
+        is_evidence=pl.lit(value=True),
+        is_robust=pl.lit(value=True),
+        fail_reasons=pl.lit(""),
+    ),
     "naive": lambda s: hypotheses_of(s.market).select("hypothesis_id", is_passed=pl.lit(value=True)),
     "run": lambda s: s.market.run,
 }

@@ -25,7 +25,7 @@ from backtest_assets.research.hypotheses.criteria import (
 )
 from backtest_assets.research.hypotheses.days import DaySums
 from backtest_assets.research.hypotheses.inference import clustered_means, judge_together
-from backtest_assets.research.hypotheses.rules import HypothesisRule
+from backtest_assets.research.hypotheses.rules import Base, HypothesisRule
 from backtest_assets.research.outcomes.accrual import accruals
 from backtest_assets.sources.synthetic.paths import draw_path
 from backtest_assets.stats.bootstrap import wild_day_bootstrap
@@ -186,7 +186,7 @@ def chain(seed: int, *, cost_bps: float, planted: EventType | None = None, stren
     rules = [
         HypothesisRule(family, Condition(name), side, hold)
         for family in events for name in member[family] for side in _sides(family) for hold in HOLD_GRID_BARS
-        if _is_eligible(train, validation, (family.value, name, hold))
+        if _is_eligible(train, validation, (family.value, name, 0, hold))
     ]  # fmt: skip
     joint = judge_together(rules, train, rng, cost_bps=cost_bps)
     later = clustered_means(rules, validation, cost_bps=cost_bps)
@@ -210,7 +210,7 @@ def _sums(
 ) -> tuple[DaySums, DaySums]:
     """Book every family, condition and hold on train and on validation, less each symbol's drift on train."""
     drift = 1e4 * returns[:, : TRAIN * BARS_PER_DAY].mean(axis=1)
-    row_of: dict[tuple[str, str, int], int] = {}
+    row_of: dict[Base, int] = {}
     entries: list[tuple[np.ndarray, ...]] = []
     for family, (symbol, bar) in events.items():
         for hold in holds:
@@ -220,7 +220,7 @@ def _sums(
             last_day = (bar[trade] + 127) // BARS_PER_DAY
             is_kept = (last_day < TRAIN) | ((bar[trade] // BARS_PER_DAY >= TRAIN) & (last_day < WHOLE))
             for name, is_member in member[family].items():
-                row = row_of.setdefault((family.value, name, hold), len(row_of))
+                row = row_of.setdefault((family.value, name, 0, hold), len(row_of))
                 own = is_kept & is_member[trade]
                 entries.append((np.full(int(own.sum()), row), day[own], excess[own], share[own]))
     row, day, excess, share = (np.concatenate([entry[i] for entry in entries]) for i in range(4))
@@ -228,7 +228,7 @@ def _sums(
     return DaySums(row_of, sums[:, :TRAIN], shares[:, :TRAIN]), DaySums(row_of, sums[:, TRAIN:], shares[:, TRAIN:])
 
 
-def _is_eligible(train: DaySums, validation: DaySums, base: tuple[str, str, int]) -> bool:
+def _is_eligible(train: DaySums, validation: DaySums, base: Base) -> bool:
     counts: dict[str, float] = {}
     for split, sums in (("train", train), ("validation", validation)):
         shares = sums.shares[sums.row_of[base]]

@@ -18,7 +18,8 @@ def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
 
 
 def _evidence(desk: Desk) -> dict[str, pl.DataFrame]:
-    return {"features": desk["features"], "candidates": desk["edge_candidates"], "naive": desk["naive_entry"]}
+    given = {"features": "features", "edge_candidates": "edge_candidates", "naive": "naive_entry"}
+    return {name: desk[table] for name, table in given.items()}
 
 
 @table_asset("blueprints")

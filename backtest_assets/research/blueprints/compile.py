@@ -63,7 +63,7 @@ def compile_blueprints(
     bars: pl.DataFrame,
     *,
     features: pl.DataFrame,
-    candidates: pl.DataFrame,
+    edge_candidates: pl.DataFrame,
     naive: pl.DataFrame,
     run: ResearchRun,
 ) -> pl.DataFrame:
@@ -80,7 +80,7 @@ def compile_blueprints(
         context: table market_context.
         bars: table bars_um.
         features: table features.
-        candidates: table edge_candidates; a hypothesis without a row is not promoted.
+        edge_candidates: table edge_candidates; a hypothesis without a row is not promoted.
         naive: table naive_entry; a hypothesis without a row fails.
         run: gives costs, symbols, limits, overrides and the train window.
 
@@ -95,7 +95,7 @@ def compile_blueprints(
         train, and which hypotheses validation confirmed.
     """
     market = TrainMarket.of(events, context, features, bars, run=run)
-    tested = with_standing(hypotheses, candidates)
+    tested = with_standing(hypotheses, edge_candidates)
     return _Compilation.of(tested, checklist, naive, market, run).blueprints()
 
 
@@ -107,7 +107,7 @@ def reject_hypotheses(
     bars: pl.DataFrame,
     *,
     features: pl.DataFrame,
-    candidates: pl.DataFrame,
+    edge_candidates: pl.DataFrame,
     naive: pl.DataFrame,
     run: ResearchRun,
 ) -> pl.DataFrame:
@@ -120,7 +120,7 @@ def reject_hypotheses(
         context: table market_context.
         bars: table bars_um.
         features: table features.
-        candidates: table edge_candidates.
+        edge_candidates: table edge_candidates.
         naive: table naive_entry.
         run: gives limits and overrides.
 
@@ -134,7 +134,7 @@ def reject_hypotheses(
         train, and which hypotheses validation confirmed.
     """
     market = TrainMarket.of(events, context, features, bars, run=run)
-    tested = with_standing(hypotheses, candidates)
+    tested = with_standing(hypotheses, edge_candidates)
     return _Compilation.of(tested, checklist, naive, market, run).rejections()
 
 

@@ -53,7 +53,7 @@ def standing(hypotheses, **against: str):
 def examined(hypotheses, naive=None, candidates=None):
     passed = hypotheses.select("hypothesis_id", is_passed=pl.lit(value=True))
     told = standing(hypotheses) if candidates is None else candidates
-    return {"naive": passed if naive is None else naive, "candidates": told}
+    return {"naive": passed if naive is None else naive, "edge_candidates": told}
 
 
 def compiled(hypotheses, checklist, *, run=RUN, features=None, **told: Any):  # noqa: ANN401  # as of examined
@@ -183,7 +183,7 @@ def test_stop_and_target_are_train_quantiles_of_the_excursions_of_the_hypothesis
     w = WORLD
     hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     known = examined_of(w, hypotheses)
-    decided = decide(hypotheses, known["candidates"], run=w.run)
+    decided = decide(hypotheses, known["edge_candidates"], run=w.run)
     best = compile_blueprints(hypotheses, decided, *inputs(w), features=FEATURES.empty(), **known, run=w.run).row(
         0, named=True
     )

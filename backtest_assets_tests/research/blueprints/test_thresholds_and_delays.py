@@ -4,9 +4,8 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.blueprint import blueprint_from_json
-from backtest_assets.research.blueprints.compile import compile_blueprints
 from backtest_assets.research.events.conditions import Condition
-from backtest_assets_tests.research.blueprints.test_compile import RUN, SHOCK, checklist, selected
+from backtest_assets_tests.research.blueprints.test_compile import SHOCK, checklist, compiled, selected
 
 
 @pytest.mark.parametrize(
@@ -20,7 +19,7 @@ from backtest_assets_tests.research.blueprints.test_compile import RUN, SHOCK, c
 )
 def test_what_was_tested_is_what_will_be_executed(condition, delay, name):
     chosen = selected(("a", SHOCK, condition, "long", 16, 7.0)).with_columns(delay_bars=pl.lit(delay, pl.Int32))
-    blueprint = blueprint_from_json(compile_blueprints(chosen, checklist(), run=RUN)["spec_json"].item())
+    blueprint = blueprint_from_json(compiled(chosen, checklist())["spec_json"].item())
     assert (name, delay) == (blueprint.blueprint_id, blueprint.entry.delay_bars)
     assert (condition,) == blueprint.entry.conditions
     assert Condition(blueprint.entry.conditions[0]).name == condition

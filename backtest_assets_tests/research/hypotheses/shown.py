@@ -32,4 +32,4 @@ def candidates_of(w: World, hypotheses: pl.DataFrame, run: ResearchRun | None = 
 def examined_of(w: World, hypotheses: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """What the compiler is told of candidates and of naive entry."""
     known = shown(w, hypotheses)
-    return {"candidates": known["edge_candidates"], "naive": known["naive_entry"]}
+    return {"edge_candidates": known["edge_candidates"], "naive": known["naive_entry"]}

@@ -139,8 +139,5 @@ def test_r7_a_queue_that_asks_for_nothing_keeps_research_with_a_reason_and_is_no
     assert {"KEEP_RESEARCH"} == set(checklist["decision"])
     assert not checklist["is_passed"].any()
     detail = checklist.filter(pl.col("gate") == "hypotheses_enumerated")["detail"][0]
-    assert (
-        "the hypothesis queue of run w asks for 0 hypotheses over 13 families"
-        == detail
-    )
+    assert "the hypothesis queue of run w asks for 0 hypotheses over 13 families" == detail
     assert list_trials(table, "digest", run=RUN).is_empty()
