@@ -182,7 +182,7 @@ class Guard:
             publication, reason = None, str(error)
         if reason is None and publication is not None and materialization_id is not None:
             return _Chronicle(Admitted(publication, materialization_id), held)
-        seen = f"; {', '.join(sorted(set(witnessed.values())))} counted it" if witnessed else ""
+        seen = f"; known to {', '.join(sorted(set(witnessed.values())))}" if witnessed else ""
         return _Chronicle(Refusal(table, partition, f"{reason}{seen}. {_CHRONICLE_FIX}"), held)
 
     def _witnessed(self, table: str) -> Mapping[str, Mapping[str, str]]:
