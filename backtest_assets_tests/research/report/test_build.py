@@ -56,7 +56,7 @@ def said(report: Report, section: str, item: str) -> dict[str, Any]:
 def test_the_funnel_says_who_asked_for_the_hypotheses():
     ranked = replace(PROMOTED, hypotheses=PROMOTED.hypotheses.with_columns(queue_rank=pl.lit(1, pl.Int64)))
     told = [said(build_report(inputs, run=RUN), "funnel", "hypotheses")["text"] for inputs in (PROMOTED, ranked)]
-    declared = "Families x conditions x sides x holds, declared before any result."
+    declared = "Families x conditions x sides x delays x holds, declared before any result."
     assert [declared, declared.replace("declared", "asked for by the hypothesis queue")] == told
 
 
