@@ -172,8 +172,8 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
 
 
 def _summary(rng: np.random.Generator) -> pl.DataFrame:
-    rows = [(name, float(rng.uniform(0.1, 3)), unit, f"about {name}") for name, unit in SUMMARY.items()]
-    rows[-1] = (*rows[-1][:1], None, *rows[-1][2:])
+    values = [None, *rng.uniform(0.1, 3, len(SUMMARY) - 1).tolist()]
+    rows = [(name, value, SUMMARY[name], f"about {name}") for name, value in zip(SUMMARY, values, strict=True)]
     return INFERENCE_SUMMARY.conform(pl.DataFrame(rows, schema=INFERENCE_SUMMARY.schema, orient="row"))
 
 
