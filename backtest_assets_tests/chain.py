@@ -9,7 +9,7 @@ from backtest_assets.domain.clock import month_of, months_between, utc
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.bars.clean import clean_klines
-from backtest_assets.research.blueprints.compile import compile_blueprints
+from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
 from backtest_assets.research.context.build import build_context
 from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.events.controls import match_controls
@@ -30,6 +30,7 @@ from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
 from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.promotions.strategies import StrategySources, list_strategies
 from backtest_assets.research.simulation.ledger import simulate_ledger, simulate_trades
 from backtest_assets.research.walkforward.splits import slice_metrics, summarise
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
@@ -132,17 +133,10 @@ def chain_from(
     known = [frames[name] for name in ("hypotheses", "naive_entry", "expectancy", "expectancy_traps")]
     frames["edge_candidates"] = list_candidates(*known, run=run)
     frames["research_checklist"] = decide(frames["hypotheses"], frames["edge_candidates"], run=run)
-    frames["blueprints"] = compile_blueprints(
-        frames["hypotheses"],
-        frames["research_checklist"],
-        events,
-        frames["market_context"],
-        bars,
-        features=frames["features"],
-        edge_candidates=frames["edge_candidates"],
-        naive=frames["naive_entry"],
-        run=run,
-    )
+    compiled = (frames["hypotheses"], frames["research_checklist"], events, frames["market_context"], bars)
+    told = {"edge_candidates": frames["edge_candidates"], "naive": frames["naive_entry"], "features": frames["features"]}
+    frames["blueprints"] = compile_blueprints(*compiled, **told, run=run)
+    frames["blueprint_rejections"] = reject_hypotheses(*compiled, **told, run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":
         inputs = (bars, funding, events, frames["market_context"], frames["blueprints"])
         frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, features=frames["features"], run=run)
@@ -151,7 +145,9 @@ def chain_from(
             slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], run=run, split=split)
             for split in (Split.TRAIN, Split.VALIDATION)
         ]
-        frames["promotions"] = promote(summarise(*slices), frames["blueprints"], run=run)
+        frames["walkforward_summary"] = summarise(*slices)
+        frames["promotions"] = promote(frames["walkforward_summary"], frames["blueprints"], run=run)
+    frames["strategy_candidates"] = list_strategies(StrategySources.of(frames), run=run)
     return Chain(run, {name: TABLES[name].conform(frame) for name, frame in frames.items()})
 
 

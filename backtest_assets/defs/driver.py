@@ -18,7 +18,7 @@ from backtest_assets.defs.freshness import is_fresh_research, stale_derived, sta
 from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION, MARKET
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS
-from backtest_assets.defs.reads import READS
+from backtest_assets.defs.reads import CLOSING, READS
 from backtest_assets.defs.resources import LakeResource, Observer
 from backtest_assets.domain.clock import month_end, month_of
 from backtest_assets.domain.market import Partition
@@ -213,7 +213,7 @@ def _check_unmixed(lake: Lake, source: Source, partitions: Iterable[Partition]) 
 
 
 def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool, is_forced: bool = False) -> Work:
-    """Make what the run lacks: settings, discovery, and on PROMOTE execution; the report comes last in any case.
+    """Make what the run lacks: settings, discovery, and on PROMOTE execution; strategy candidates and report come last in any case.
 
     Args:
         session: the opened project.
@@ -231,7 +231,7 @@ def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool, is_
     if until_blueprints:
         return work
     is_promoted = decision_of(session, run) == PROMOTE
-    tables = EXECUTION if is_promoted else ("report",)
+    tables = EXECUTION if is_promoted else CLOSING
     return work + _drive_stage(session, run, "execution", tables, is_promoted=is_promoted, is_forced=is_forced)
 
 

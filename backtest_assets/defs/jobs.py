@@ -6,11 +6,11 @@ from typing import Final
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from backtest_assets.defs.reads import EXECUTION_TABLES, READS
+from backtest_assets.defs.reads import CLOSING, EXECUTION_TABLES, READS
 from backtest_assets.tables.registry import TABLES
 
 MARKET: Final = tuple(name for name in READS if TABLES[name].layer == "market")
-EXECUTION: Final = tuple(name for name in READS if name in {*EXECUTION_TABLES, "report"})
+EXECUTION: Final = tuple(name for name in READS if name in {*EXECUTION_TABLES, *CLOSING})
 DISCOVERY: Final = tuple(name for name in READS if name not in {*MARKET, *EXECUTION})
 
 # On purpose, see assets/asset.py; Dagster says so each time it loads the job.

@@ -204,6 +204,18 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
     "promotions": (
         Read("research_run"), _CHECKLIST, Read("walkforward_summary"), Read("blueprints"), Read("trial_counts"), ALL_LEDGERS,
     ),
+    # Completed after promotion, and without it where the checklist keeps the run in research (docs/adr/0009).
+    "strategy_candidates": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("hypotheses"),
+        Read("expectancy"),
+        Read("edge_candidates"),
+        Read("blueprints"),
+        Read("blueprint_rejections"),
+        Read("walkforward_summary", only_if_promoted=True),
+        Read("promotions", only_if_promoted=True),
+    ),
     # The test slice reads promotions first: it stays sealed until promotion has decided.
     "walkforward_test": (
         Read("research_run"),
@@ -224,15 +236,22 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("event_candidates"),
         Read("event_registry"),
         Read("hypotheses"),
+        Read("inference_summary"),
+        Read("naive_entry"),
+        Read("edge_candidates"),
         Read("trial_ledger"),
         Read("blueprints"),
+        Read("strategy_candidates"),
         *(Read(name, only_if_promoted=True) for name in _EXECUTION),
     ),
 })  # fmt: skip
+CLOSING: Final = ("strategy_candidates", "report")
+"""Tables that end every run, whatever its checklist says, in their order."""
+
 EXECUTION_TABLES: Final = frozenset(
     name
     for name, reads in READS.items()
-    if _CHECKLIST in reads and name not in {"blueprints", "blueprint_rejections", "report"}
+    if _CHECKLIST in reads and name not in {"blueprints", "blueprint_rejections", *CLOSING}
 )
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
 

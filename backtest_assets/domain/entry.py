@@ -15,11 +15,12 @@ from backtest_assets.errors import SettingsError
 ALL_SYMBOLS: Final = "ALL"
 """Candidate symbol of a blueprint whose hypothesis was tested on more than one symbol."""
 
-NODE_OPERATORS: Final = (">", ">=", "<", "<=", "==", "in_range")
-"""Operators of a condition node: each is asked of one value at one instant."""
+NODE_OPERATORS: Final = (">", ">=", "<", "<=", "==", "in_range", "crosses_above", "crosses_below")
+"""Operators of a condition node: asked of the value at one instant, a crossing of the value one bar before too."""
 
-_PATH_OPERATORS: Final = ("crosses_above", "crosses_below", "zscore_gt", "zscore_lt")
-_PATH_REASON: Final = "a trigger is one instant, and a path has no meaning at it; declare the path as a feature"
+_CROSSINGS: Final = frozenset({"crosses_above", "crosses_below"})
+_WINDOW_OPERATORS: Final = ("zscore_gt", "zscore_lt")
+_WINDOW_REASON: Final = "a window of its own has no meaning at one instant; ask a measure that is one, as basis_z_96"
 
 CONFIRMATIONS: Final[Mapping[str, str | None]] = MappingProxyType({
     "regime_stability_pass": None,
@@ -49,6 +50,15 @@ OVERLAYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
 """Overlays with exactly the parameters each one takes."""
 
 SESSIONS: Final = ("all", "asia", "eu", "us")
+
+
+def spell(value: float) -> str:
+    """Return the one way to write the number of a condition: every digit it has, none that it has not.
+
+    >>> spell(0.8), spell(-3.0), spell(-0.0), spell(2e6)
+    ('0.8', '-3', '0', '2000000')
+    """
+    return repr(value + 0.0).removesuffix(".0") if value else "0"
 
 
 def refuse(what: str, problems: Mapping[str, bool]) -> None:
@@ -126,14 +136,14 @@ class ConditionNode:
             {
                 "feature is empty": not self.feature,
                 f"operator {self.operator!r} is unknown; there are {', '.join(NODE_OPERATORS)}": (
-                    self.operator not in {*NODE_OPERATORS, *_PATH_OPERATORS}
+                    self.operator not in {*NODE_OPERATORS, *_WINDOW_OPERATORS}
                 ),
-                f"operator {self.operator!r} cannot be obeyed: {_PATH_REASON}": self.operator in _PATH_OPERATORS,
+                f"operator {self.operator!r} cannot be obeyed: {_WINDOW_REASON}": self.operator in _WINDOW_OPERATORS,
                 "value must be finite": not math.isfinite(self.value),
                 "in_range needs value_high >= value": is_range
                 and not (high is not None and math.isfinite(high) and high >= self.value),
                 "value_high is of in_range only": not is_range and high is not None,
-                f"lookback_bars and window_bars must be 0: {_PATH_REASON}": (self.lookback_bars, self.window_bars)
+                f"lookback_bars and window_bars must be 0: {_WINDOW_REASON}": (self.lookback_bars, self.window_bars)
                 != (0, 0),
             },
         )
@@ -141,9 +151,10 @@ class ConditionNode:
     @property
     def texts(self) -> tuple[str, ...]:
         """The node as canonical conditions `column op value`, all of which must hold."""
-        if self.value_high is None:
-            return (f"{self.feature}{self.operator}{self.value:.6g}",)
-        return f"{self.feature}>={self.value:.6g}", f"{self.feature}<={self.value_high:.6g}"
+        if self.value_high is not None:
+            return f"{self.feature}>={spell(self.value)}", f"{self.feature}<={spell(self.value_high)}"
+        how = f" {self.operator} " if self.operator in _CROSSINGS else self.operator
+        return (f"{self.feature}{how}{spell(self.value)}",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ OVERRIDES: Final = (
     "strategy_blueprint_allow_fallback",
     "strategy_blueprint_allow_non_executable_conditions",
     "strategy_blueprint_allow_naive_entry_fail",
+    "strategy_builder_ignore_checklist",
+    "strategy_builder_allow_non_promoted",
+    "strategy_builder_allow_missing_candidate_detail",
 )
 """Settings that are strict at their default; any other value makes the run diagnostic: never decision grade (R63, R78, R90)."""
 
@@ -151,6 +154,22 @@ class ResearchRun:
     blueprints_top_k: int = _setting(10, "blueprints", "Most blueprints that are executed, by rank (R23).")
     blueprints_filter_event_type: str = _setting(
         "all", "blueprints", "Execute only blueprints of this family, or all (R24)."
+    )
+
+    strategy_builder_top_k_per_event: int = _setting(
+        2, "strategies", "Most edge candidates of a family among the strategy candidates, by score (R72)."
+    )
+    strategy_builder_max_candidates: int = _setting(20, "strategies", "Most strategy candidates of a run (R73).")
+    strategy_builder_ignore_checklist: int = _setting(
+        0, "strategies", "1: list strategy candidates whatever the checklist says; the run is diagnostic (R68)."
+    )
+    strategy_builder_allow_non_promoted: int = _setting(
+        0, "strategies", "1: edge candidates that are DRAFT may be strategy candidates; the run is diagnostic (R69)."
+    )
+    strategy_builder_allow_missing_candidate_detail: int = _setting(
+        0,
+        "strategies",
+        "1: a candidate without its hypothesis or expectancy is skipped and counted; the run is diagnostic (R70).",
     )
 
     walkforward_train_frac: float = _setting(0.6, "walkforward", "Train share of the run's days (R41).")
@@ -358,6 +377,8 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "strategy_blueprint_max_per_event": (1, 2, "give 1 or 2: a family has two sides, and the best of each is compiled"),
     **dict.fromkeys(OVERRIDES, (0, 1, "give 0 for the strict rule, 1 for a diagnostic run without it")),
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
+    "strategy_builder_top_k_per_event": (1, 1000, "give 1 to 1000 edge candidates"),
+    "strategy_builder_max_candidates": (1, 1000, "give 1 to 1000 strategy candidates"),
     "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),
     "walkforward_drawdown_tail_q": (1e-9, 1 - 1e-9, "give a quantile between 0 and 1"),
     "promotion_regime_max_share": (0, 1, "give a share of 0 to 1"),

@@ -29,6 +29,7 @@ from backtest_assets.gates import (
     run,
     settlements,
     simulation,
+    strategies,
     trials,
     universe,
     walkforward,
@@ -80,6 +81,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "walkforward_validation": walkforward.GATES_WALKFORWARD_VALIDATION,
         "walkforward_summary": walkforward.GATES_WALKFORWARD_SUMMARY,
         "promotions": promotions.GATES_PROMOTIONS,
+        "strategy_candidates": strategies.GATES_STRATEGY_CANDIDATES,
         "walkforward_test": walkforward.GATES_WALKFORWARD_TEST,
         "report": report.GATES_REPORT,
     }.items()

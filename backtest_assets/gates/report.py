@@ -240,6 +240,20 @@ def _numbers_agree(
     return _answer(gate, _differing(said, truth, ["observed"]), about)
 
 
+def _beside_agrees(evidence: Evidence) -> Verdict:
+    inference = evidence.inputs["inference_summary"].select(item="statistic", observed="value", unit="unit")
+    strategies = evidence.inputs["strategy_candidates"].select(
+        item="strategy_candidate_id", observed="score", unit="score_unit"
+    )
+    wrong = pl.concat(
+        [
+            _differing(_section(evidence, section), truth, ["observed"], ["unit"])
+            for section, truth in (("inference", inference), ("strategies", strategies))
+        ]
+    )
+    return _answer("beside_agrees", wrong, "inference_summary and strategy_candidates")
+
+
 def _page_sealed(evidence: Evidence) -> Verdict:
     gate = "page_sealed"
     page = _section(evidence, "page")
@@ -306,6 +320,12 @@ GATES_REPORT: Final = (
         Severity.ERROR,
         "Trades are counted and summed to the ledger to 1e-9; limit: 0 differing rows (R104).",
         _trades_agree,
+    ),
+    Gate(
+        "beside_agrees",
+        Severity.ERROR,
+        "Numbers beside and strategy candidates are those of their tables; limit: 0 differing rows (R50).",
+        _beside_agrees,
     ),
     Gate(
         "page_sealed",

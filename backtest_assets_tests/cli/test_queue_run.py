@@ -50,3 +50,14 @@ def test_the_manifest_says_what_is_queued_and_that_it_is_obeyed(kept: tuple[Path
     assert "yes: run_hypothesis_generator 1" == published.notes["obeyed"]
     assert published.notes["by_status"].startswith("QUEUED 0, REJECTED 0")
     assert "nothing is queued" == published.notes["top"]
+
+
+def test_r50_r85_a_kept_run_has_no_strategy_candidates_and_only_a_remark_says_so(kept: tuple[Path, str]):
+    root, _ = kept
+    assert [{"n": 0}] == json.loads(call(root, "sql", "select count(*) as n from strategy_candidates", "--json"))
+    gates = [row for row in json.loads(call(root, "gates", "R7", "--json")) if row["table"] == "strategy_candidates"]
+    assert [("candidates_nonzero", "WARN")] == [(g["gate"], g["severity"]) for g in gates if not g["passed"]]
+    published = Lake(root).current("strategy_candidates", Lake(root).partitions("strategy_candidates")[0])
+    assert published is not None
+    assert ("0", "0") == tuple(published.notes[f"{one}_seen"] for one in ("promoted_blueprints", "edge_rows"))
+    assert {"promotions", "walkforward_summary"}.isdisjoint(one.table for one in published.inputs)

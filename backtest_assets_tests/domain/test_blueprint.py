@@ -180,7 +180,8 @@ def test_x8_what_execution_cannot_obey_is_refused(part: str, change: dict[str, o
         (lambda: Confirmation("event_detected"), "trigger itself"),
         (lambda: Confirmation("breakout_confirmation", "later"), "later"),  # pyright: ignore[reportArgumentType]
         (lambda: ConditionNode("rv_96", "~", 1.0), "operator '~' is unknown"),
-        (lambda: ConditionNode("rv_96", "crosses_above", 1.0), "'crosses_above' cannot be obeyed"),
+        (lambda: ConditionNode("rv_96", "zscore_gt", 1.0), "'zscore_gt' cannot be obeyed"),
+        (lambda: ConditionNode("rv_96", "crosses_above", 1.0, lookback_bars=3), "lookback_bars"),
         (lambda: ConditionNode("rv_96", "zscore_lt", 1.0, window_bars=9), "'zscore_lt' cannot be obeyed"),
         (lambda: ConditionNode("rv_96", ">", 1.0, lookback_bars=3), "lookback_bars"),
         (lambda: ConditionNode("rv_96", "in_range", 1.0), "value_high"),
@@ -210,6 +211,8 @@ def test_x7_what_nobody_knows_is_refused_by_name(make, says: str):
 def test_a_node_is_said_as_canonical_conditions():
     assert ConditionNode("rv_pct_2880", ">=", 0.8).texts == ("rv_pct_2880>=0.8",)
     assert ConditionNode("basis_bps", "in_range", -1.0, 2.5).texts == ("basis_bps>=-1", "basis_bps<=2.5")
+    assert ConditionNode("basis_z_96", "crosses_below", -2.0).texts == ("basis_z_96 crosses_below -2",)
+    assert ConditionNode("basis_z_96", ">", 0.1234567891).texts == ("basis_z_96>0.1234567891",)
 
 
 def paths(value, path=()):

@@ -182,3 +182,19 @@ def test_r63_every_override_is_strict_by_default_and_any_other_value_makes_the_r
         assert lifted.digest != RUN.digest
         with pytest.raises(SettingsError, match=name):
             replace(RUN, **{name: 2})
+
+
+def test_r68_to_r73_the_strategy_candidates_are_strict_by_default():
+    expected = {
+        "strategy_builder_top_k_per_event": 2,
+        "strategy_builder_max_candidates": 20,
+        "strategy_builder_ignore_checklist": 0,
+        "strategy_builder_allow_non_promoted": 0,
+        "strategy_builder_allow_missing_candidate_detail": 0,
+    }
+    found = {item.name: item.default for item in settings_fields() if item.metadata["group"] == "strategies"}
+    assert expected == found
+    assert {name for name, value in expected.items() if value == 0} <= set(OVERRIDES)
+    for name in expected:
+        with pytest.raises(SettingsError, match=name):
+            replace(RUN, **{name: -1})

@@ -76,6 +76,9 @@ def changed(rows: pl.DataFrame, section: str, item: str, column: str, value: obj
         ("expectancy", "portfolio/test/n_trades", "observed", 1.0, "trades_agree"),
         ("expectancy", "portfolio/test/expectancy", "observed", 9.0, "trades_agree"),
         ("costs", "total/fee", "observed", 0.0, "trades_agree"),
+        ("inference", "spa_p_consistent", "observed", 0.001, "beside_agrees"),
+        ("inference", "spa_p_consistent", "unit", "1", "beside_agrees"),
+        ("inference", "spa_p_consistent", "item", "spa", "beside_agrees"),
         ("page", "sha256", "text", "none", "page_sealed"),
         ("page", "n_bytes", "observed", 3e6, "page_sealed"),
         ("page", "external_references", "observed", 1.0, "page_sealed"),
@@ -128,3 +131,10 @@ def test_an_execution_without_a_trade_is_reported_honestly():
     idle = replace(inputs, execution=execution)
     found = red(build_report(idle, run=RUN).rows, frames_of(idle))
     assert found == {"equity_agrees", "trades_agree"}
+
+
+def test_a_strategy_candidate_that_is_left_out_or_better_is_caught():
+    own = pl.col("section") == "strategies"
+    better = pl.when(own).then(pl.col("observed") + 1).otherwise("observed").alias("observed")
+    for rows in (ROWS["promoted"].filter(~own), ROWS["promoted"].with_columns(better)):
+        assert "beside_agrees" in red(rows, frames_of(SCENES["promoted"]))

@@ -5,6 +5,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from backtest_assets.domain.blueprint import Blueprint
+from backtest_assets.domain.entry import NODE_OPERATORS, ConditionNode
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.events.thresholds import Operator, Threshold
@@ -22,7 +24,13 @@ ASKED = asked_events(MARKET.events, MARKET.context, run=MARKET.run).filter(pl.co
 def ordered(family: EventType, conditions: list[str]) -> dict[str, set[str]]:
     """Event ids that the simulation acts on, by condition; one blueprint for each."""
     rule = SideRule.WITH_EVENT if family.is_sided else SideRule.LONG
-    specs = [replace(a_blueprint(family, rule, name, 16, MARKET.run), blueprint_id=name) for name in conditions]
+    return acted_on(
+        [replace(a_blueprint(family, rule, name, 16, MARKET.run), blueprint_id=name) for name in conditions]
+    )
+
+
+def acted_on(specs: list[Blueprint]) -> dict[str, set[str]]:
+    """Event ids that the simulation acts on, by blueprint."""
     row = blueprints_of(MARKET).head(1)
     rows = [
         row.with_columns(blueprint_id=pl.lit(s.blueprint_id), spec_json=pl.lit(s.to_json()), rank=pl.lit(n))
@@ -38,7 +46,7 @@ def ordered(family: EventType, conditions: list[str]) -> dict[str, set[str]]:
         run=MARKET.run,
     )
     grouped = book.entries.rows.group_by("blueprint_id").agg("event_id")
-    return {name: set[str]() for name in conditions} | {name: set(ids) for name, ids in grouped.iter_rows()}
+    return {spec.blueprint_id: set[str]() for spec in specs} | {name: set(ids) for name, ids in grouped.iter_rows()}
 
 
 @pytest.mark.parametrize("family", EventType)
@@ -79,3 +87,20 @@ def test_every_operator_chooses_in_execution_what_a_plain_filter_would(operator)
         if z is not None and answers[operator.value](z, before):
             expected.add(event["event_id"])
     assert expected == ordered(family, [text])[text]
+
+
+@pytest.mark.parametrize("operator", NODE_OPERATORS)
+def test_x7_every_node_that_the_schema_allows_is_answered_as_the_threshold_it_names(operator):
+    high = 1.0 if operator == "in_range" else None
+    plain = a_blueprint(EventType.VOL_SHOCK_RELAXATION, SideRule.LONG, "all", 16, MARKET.run)
+    asked = replace(
+        plain, entry=replace(plain.entry, condition_nodes=(ConditionNode("basis_z_96", operator, -0.5, high),))
+    )
+    text = Threshold.of("basis_z_96", operator, -0.5, high).text
+    (found,) = acted_on([asked]).values()
+    assert ordered(EventType.VOL_SHOCK_RELAXATION, [text])[text] == found
+    assert found or operator == "=="
+
+
+def test_the_schema_allows_the_operators_that_can_be_answered_and_no_other():
+    assert set(Operator) == set(NODE_OPERATORS)

@@ -12,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from backtest_assets.domain.entry import spell
 from backtest_assets.errors import SettingsError
 from backtest_assets.tables.context import MARKET_CONTEXT
 
@@ -109,15 +110,15 @@ class Threshold:
     def text(self) -> str:
         """The one way to write it, for example `rv_pct_2880>=0.8` or `basis_z_96 in_range -1..1`."""
         if self.operator in _SPELLED:
-            return f"{self.column}{self.operator}{_number(self.value)}"
-        high = "" if self.high is None else f"..{_number(self.high)}"
-        return f"{self.column} {self.operator} {_number(self.value)}{high}"
+            return f"{self.column}{self.operator}{spell(self.value)}"
+        high = "" if self.high is None else f"..{spell(self.high)}"
+        return f"{self.column} {self.operator} {spell(self.value)}{high}"
 
     @property
     def slug(self) -> str:
         """The text in letters, digits and underscores, different for different thresholds."""
         numbers = [self.value] if self.high is None else [self.value, self.high]
-        said = [_number(number).replace("-", "m").replace(".", "p").replace("+", "") for number in numbers]
+        said = [spell(number).replace("-", "m").replace(".", "p").replace("+", "") for number in numbers]
         return "_".join((self.column, _SPELLED.get(self.operator, self.operator.value), *said))
 
     @property
@@ -191,7 +192,3 @@ def threshold_of(text: str) -> Threshold | None:
         message = f"threshold {text!r} is not written in the one way there is; write {threshold.text!r}"
         raise SettingsError(message)
     return threshold
-
-
-def _number(value: float) -> str:
-    return repr(value + 0.0).removesuffix(".0") if value else "0"

@@ -24,9 +24,11 @@ from backtest_assets.research.report.quality import coverage_grid, quality_grid
 from backtest_assets.research.report.record import (
     blueprint_rows,
     hypotheses_grid,
+    inference_grid,
     lineage_grid,
     settings_grid,
     splits_grid,
+    strategies_grid,
     trial_rows,
 )
 from backtest_assets.research.report.row import Grid, Part, Row, report_table, rows_of
@@ -72,8 +74,10 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
         "funnel": funnel_rows(inputs),
         **_execution_parts(inputs, judgement),
         "blueprints": blueprint_rows(inputs, judgement),
+        "strategies": strategies_grid(inputs),
         "trials": trial_rows(inputs),
         "hypotheses": hypotheses_grid(inputs),
+        "inference": inference_grid(inputs),
         "quality": quality_grid(inputs, run=run),
         "coverage": coverage_grid(inputs, run=run),
         "splits": splits_grid(inputs, run=run),

@@ -29,7 +29,9 @@ def funnel_rows(inputs: ReportInputs) -> tuple[Row, ...]:
         _stop("events_detected", candidates, "events", "Every time a family's trigger set in."),
         _stop("events_accepted", events, "events", _losses(candidates, events, "event_id", "status")),
         *_hypothesis_stops(inputs.hypotheses),
+        *_candidate_stops(inputs),
         *_blueprint_stops(inputs.blueprints, inputs.execution),
+        _strategy_stop(inputs.strategy_candidates),
     )
 
 
@@ -67,6 +69,35 @@ def _hypothesis_stops(hypotheses: pl.DataFrame) -> tuple[Row, ...]:
         ),
         _stop("selected", selected, "hypotheses", _losses(validated, selected, "hypothesis_id", "fail_reasons")),
     )
+
+
+def _candidate_stops(inputs: ReportInputs) -> tuple[Row, ...]:
+    selected = inputs.hypotheses.filter(pl.col("status") == "selected")
+    plain_entry = inputs.naive_entry.select("hypothesis_id", "status", "fail_reasons", "is_passed")
+    told = selected.select("hypothesis_id").join(plain_entry, on="hypothesis_id", how="left")
+    why = told.with_columns(
+        reason=pl.when(pl.col("status") == "FAIL").then("fail_reasons").otherwise(pl.lit("not run"))
+    )
+    earning = why.filter("is_passed")
+    candidates = inputs.edge_candidates.rename({"candidate_id": "hypothesis_id"})
+    standing = earning.select("hypothesis_id").join(
+        candidates.select("hypothesis_id", "status", against="fail_reasons"), on="hypothesis_id", how="left"
+    )
+    known = standing.with_columns(pl.col("against").fill_null("no candidate"))
+    promoted = known.filter(pl.col("status") == "PROMOTED")
+    return (
+        _stop("naive_entry", earning, "hypotheses", _losses(why, earning, "hypothesis_id", "reason")),
+        _stop("edge_candidates", promoted, "hypotheses", _losses(known, promoted, "hypothesis_id", "against")),
+    )
+
+
+def _strategy_stop(strategies: pl.DataFrame) -> Row:
+    counts = dict(strategies["source"].value_counts().iter_rows())
+    text = (
+        f"Promoted blueprints {counts.get('promoted_blueprint', 0):,}, then edge candidates that are none of them "
+        f"{counts.get('edge_candidate', 0):,}."
+    )
+    return _stop("strategy_candidates", strategies, "candidates", text)
 
 
 def _blueprint_stops(blueprints: pl.DataFrame, execution: Execution | None) -> tuple[Row, ...]:

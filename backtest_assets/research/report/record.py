@@ -57,6 +57,49 @@ def _fate(status: str, fail_reasons: str) -> str:
     return plain(status) if not fail_reasons else f"{plain(status)}: {plain(reasons[0].removeprefix('gate_'))}{more}"
 
 
+def inference_grid(inputs: ReportInputs) -> Grid:
+    """List the numbers that are shown beside the inference and decide nothing.
+
+    Knows:
+        train statistics of the tested hypotheses.
+    """
+    lines = tuple(
+        Line(
+            plain(row["statistic"]).capitalize(),
+            (Row("inference", row["statistic"], observed=row["value"], unit=row["unit"]), row["detail"]),
+        )
+        for row in inputs.inference_summary.sort("statistic").to_dicts()
+    )
+    return Grid(("Number", "Value", "What it means here"), lines)
+
+
+def strategies_grid(inputs: ReportInputs) -> Grid:
+    """List the strategy candidates by rank with their scores, what they trade and how to backtest them.
+
+    Knows:
+        train and validation, and what was promoted.
+    """
+    lines = tuple(
+        Line(
+            row["strategy_candidate_id"],
+            (
+                plain(row["source"]),
+                hypothesis_label(
+                    row["event"], row["condition"], row["side_rule"], row["hold_bars"], row["entry_delay_bars"]
+                ),
+                Row("strategies", row["strategy_candidate_id"], row["score_kind"], row["score"], row["score_unit"]),
+                row["score_unit"],
+                row["deployment_symbols"] or "none",
+                plain(row["not_ready_reason"]) or row["manual_backtest_command"],
+            ),
+            is_marked=row["source"] == "promoted_blueprint",
+        )
+        for row in inputs.strategy_candidates.sort("rank").to_dicts()
+    )
+    head = ("Candidate", "Source", "Rule", "Score", "Unit", "Symbols", "Backtest by hand, or why not")
+    return Grid(head, lines)
+
+
 def blueprint_rows(inputs: ReportInputs, judgement: Judgement) -> tuple[Row, ...]:
     """Return every executed blueprint as a rule in words, the promoted first.
 

@@ -22,11 +22,13 @@ from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun, settings_fields
 from backtest_assets.domain.split import Split
 from backtest_assets.research.events.accepted import register_events
+from backtest_assets.research.hypotheses.summary import SUMMARY
 from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.tables.blueprints import BLUEPRINTS
+from backtest_assets.tables.candidates import EDGE_CANDIDATES, NAIVE_ENTRY
 from backtest_assets.tables.events import EVENT_CANDIDATES
-from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST, TRIAL_LEDGER
-from backtest_assets.tables.promotions import PROMOTIONS
+from backtest_assets.tables.hypotheses import HYPOTHESES, INFERENCE_SUMMARY, RESEARCH_CHECKLIST, TRIAL_LEDGER
+from backtest_assets.tables.promotions import PROMOTIONS, STRATEGY_CANDIDATES
 from backtest_assets.tables.run import RESEARCH_RUN
 from backtest_assets.tables.simulation import BACKTEST_METRICS, SIMULATION_LEDGER, TRADES
 from backtest_assets.tables.walkforward import WALKFORWARD_SPLITS, WALKFORWARD_SUMMARY, WALKFORWARD_TEST
@@ -61,11 +63,15 @@ def inputs_of(run: ResearchRun, *, promoted: int = 2, decision: str = "PROMOTE",
     return ReportInputs(
         research_run=_settings(run),
         hypotheses=hypotheses,
+        inference_summary=_summary(rng),
+        naive_entry=_naive(hypotheses),
+        edge_candidates=_edges(run, hypotheses),
         trial_ledger=_trials(hypotheses),
         research_checklist=_checklist(decision),
         event_candidates=candidates,
         event_registry=register_events(candidates),
         blueprints=blueprints,
+        strategy_candidates=_strategies(blueprints, promoted) if found else STRATEGY_CANDIDATES.empty(),
         features=_features(um, rng),
         bars_um=um,
         bars_spot=um.filter(pl.col("symbol") == "BTCUSDT"),
@@ -163,6 +169,64 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
             fail_reasons=pl.Series(reasons),
         )
     )
+
+
+def _summary(rng: np.random.Generator) -> pl.DataFrame:
+    values = [None, *rng.uniform(0.1, 3, len(SUMMARY) - 1).tolist()]
+    rows = [(name, value, SUMMARY[name], f"about {name}") for name, value in zip(SUMMARY, values, strict=True)]
+    return INFERENCE_SUMMARY.conform(pl.DataFrame(rows, schema=INFERENCE_SUMMARY.schema, orient="row"))
+
+
+def _naive(hypotheses: pl.DataFrame) -> pl.DataFrame:
+    """Give every tested hypothesis a plain entry that earns, but the best."""
+    tested = hypotheses.filter("is_eligible").sort("t_train", descending=True)
+    rule = ("hypothesis_id", "event_type", "condition", "side_rule", "delay_bars", "hold_bars")
+    best = pl.int_range(pl.len()) == 0
+    made = (
+        NAIVE_ENTRY.sample(3, tested.height)
+        .drop(rule)
+        .with_columns(
+            status=pl.when(best).then(pl.lit("FAIL")).otherwise(pl.lit("PASS")),
+            is_passed=~best,
+            fail_reasons=pl.when(best).then(pl.lit("naive_max_drawdown")).otherwise(pl.lit("")),
+        )
+    )
+    return NAIVE_ENTRY.conform(pl.concat([tested.select(rule), made], how="horizontal"))
+
+
+def _edges(run: ResearchRun, hypotheses: pl.DataFrame) -> pl.DataFrame:
+    """Make every survivor of multiplicity an edge candidate, of which the second best by t is a DRAFT."""
+    survivors = hypotheses.filter("is_eligible", "gate_multiplicity").sort("t_train", descending=True)
+    is_draft = pl.int_range(pl.len()) == 1
+    rule = ("condition", "side_rule", "delay_bars", "hold_bars")
+    own = survivors.select(*rule, candidate_id="hypothesis_id", event="event_type", edge_score="t_train")
+    made = (
+        EDGE_CANDIDATES.sample(4, survivors.height)
+        .drop(own.columns)
+        .with_columns(
+            status=pl.when(is_draft).then(pl.lit("DRAFT")).otherwise(pl.lit("PROMOTED")),
+            fail_reasons=pl.when(is_draft).then(pl.lit("trap:tails")).otherwise(pl.lit("")),
+            run_id=pl.lit(run.run_id),
+        )
+    )
+    return EDGE_CANDIDATES.conform(pl.concat([own, made], how="horizontal"))
+
+
+def _strategies(blueprints: pl.DataFrame, promoted: int) -> pl.DataFrame:
+    """Make every blueprint a strategy candidate: the promoted as such, the others as edge candidates."""
+    own = blueprints.sort("rank")
+    is_won = pl.col("rank") <= promoted
+    named = pl.concat_str(pl.when(is_won).then(pl.lit("blueprint/")).otherwise(pl.lit("edge/")), "blueprint_id")
+    given = own.select(
+        "hypothesis_id", "blueprint_id", "condition", "side_rule", pl.col("rank").cast(pl.Int64),
+        event="event_type", strategy_candidate_id=named, hold_bars="time_stop_bars", deployment_symbols="symbols",
+        source=pl.when(is_won).then(pl.lit("promoted_blueprint")).otherwise(pl.lit("edge_candidate")),
+        score_unit=pl.when(is_won).then(pl.lit("fraction of equity")).otherwise(pl.lit("bps per calendar day")),
+        not_ready_reason=pl.when(is_won).then(pl.lit("")).otherwise(pl.lit("not_compiled: near_copy")),
+        is_backtest_ready=is_won, is_blocked=~is_won, size_scale=is_won.cast(pl.Float64),
+    )  # fmt: skip
+    rest = STRATEGY_CANDIDATES.sample(5, own.height).drop(given.columns)
+    return STRATEGY_CANDIDATES.conform(pl.concat([given, rest], how="horizontal"))
 
 
 def _trials(hypotheses: pl.DataFrame) -> pl.DataFrame:

@@ -60,6 +60,46 @@ def test_the_funnel_says_who_asked_for_the_hypotheses():
     assert [declared, declared.replace("declared", "asked for by the hypothesis queue")] == told
 
 
+def test_the_funnel_stops_at_naive_entry_and_at_edge_candidates_and_says_why():
+    report = build_report(PROMOTED, run=RUN)
+    selected, naive, edges = (said(report, "funnel", stop) for stop in ("selected", "naive_entry", "edge_candidates"))
+    assert (selected["observed"] - 1, naive["observed"] - 1) == (naive["observed"], edges["observed"])
+    assert naive["text"] == "1 lost: naive max drawdown 1."
+    assert edges["text"] == "1 lost: trap:tails 1."
+    order = report.rows.filter(section="funnel")["item"].to_list()
+    stops = ["selected", "naive_entry", "edge_candidates", "blueprints", "executed", "promoted", "strategy_candidates"]
+    assert stops == order[-7:]
+
+
+def test_r74_a_naive_entry_that_was_not_run_is_lost_as_not_run():
+    never = PROMOTED.naive_entry.with_columns(status=pl.lit("NOT_RUN"), is_passed=pl.lit(value=False))
+    row = said(build_report(replace(PROMOTED, naive_entry=never), run=RUN), "funnel", "naive_entry")
+    n = PROMOTED.hypotheses.filter(status="selected").height
+    assert (0.0, f"{n} lost: not run {n}.") == (row["observed"], row["text"])
+
+
+def test_r50_strategy_candidates_are_counted_by_source_and_listed_with_their_command():
+    report = build_report(PROMOTED, run=RUN)
+    row = said(report, "funnel", "strategy_candidates")
+    n = PROMOTED.strategy_candidates.height
+    told = f"Promoted blueprints 2, then edge candidates that are none of them {n - 2}."
+    assert (float(n), told) == (row["observed"], row["text"])
+    text = report.html.decode()
+    assert PROMOTED.strategy_candidates.sort("rank")["manual_backtest_command"][0] in text
+    assert "not compiled: near copy" in text
+    assert said(build_report(KEPT, run=RUN), "funnel", "strategy_candidates")["observed"] == 0.0
+
+
+@SCENES
+def test_the_numbers_beside_are_all_shown_with_what_they_mean(inputs):
+    report = build_report(inputs, run=RUN)
+    rows = report.rows.filter(section="inference").sort("item")
+    summary = inputs.inference_summary.sort("statistic")
+    assert summary["statistic"].to_list() == rows["item"].to_list()
+    assert summary["value"].to_list() == rows["observed"].to_list()
+    assert all(detail in report.html.decode() for detail in summary["detail"])
+
+
 @SCENES
 def test_every_number_on_the_page_is_a_row_and_every_row_with_a_number_is_on_the_page(inputs):
     report = build_report(inputs, run=RUN)
