@@ -100,7 +100,8 @@ def _mean_error(evidence: Evidence) -> tuple[float, str]:
     """Recompute means from the outcomes with plain sums, for a sample that the run's digest draws."""
     run = evidence.settings
     tested = [row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False]
-    tested.sort(key=lambda row: _draw(row["hypothesis_id"], run))
+    digest = run.digest
+    tested.sort(key=lambda row: _draw(row["hypothesis_id"], digest))
     picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
     attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
     centre = attached.filter(pl.col("variant") == Variant.CENTRE)
@@ -112,8 +113,8 @@ def _mean_error(evidence: Evidence) -> tuple[float, str]:
     return worst, culprit
 
 
-def _draw(hypothesis_id: str, run: ResearchRun) -> str:
-    return hashlib.sha256(f"{run.digest}{hypothesis_id}".encode()).hexdigest()
+def _draw(hypothesis_id: str, digest: str) -> str:
+    return hashlib.sha256(f"{digest}{hypothesis_id}".encode()).hexdigest()
 
 
 def _error_of(row: dict[str, Any], events: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:

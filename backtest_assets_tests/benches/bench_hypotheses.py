@@ -2,8 +2,8 @@
 
     python -m backtest_assets_tests.benches.bench_hypotheses [--synthetic] [--years N] [--law]
 
-2,104 hypotheses of two symbols and four years, 2,000 draws of the bootstrap. Real prices where `../shared/data` is beside the
-clone; and, there as elsewhere, an invented market with a planted edge, because only what survives is examined and compiled.
+Some 2,000 tested hypotheses of two symbols and four years, 2,000 draws of the bootstrap. Real prices where `../shared/data` is beside the
+clone; and, there as elsewhere, an invented market with planted edges, because only what survives is examined and compiled.
 Phase 1 lets every family in. CPU seconds of all threads, the smaller of two runs after one that compiles; peak memory is the
 process's, imports, market and event stage included. `--law` fits exponents over three exceedance rates and over three
 budgets of conditions.
@@ -51,8 +51,15 @@ from backtest_assets_tests.truth.edges import Edge, plant
 BAR_CPU_S: Final = 10.0
 """Making and gates of all tables after the event stage, four years."""
 
-EDGE: Final = Edge(EventType.VOL_SHOCK_RELAXATION, 16, 60.0)
-"""Large enough that many hypotheses of the family survive: fitting and dry runs have work."""
+EDGES: Final = (
+    Edge(EventType.LIQUIDITY_ABSENCE_WINDOW, 16, 80.0),
+    Edge(EventType.CROSS_VENUE_DESYNC, 4, 60.0),
+    Edge(EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW, 16, 80.0),
+)
+"""Large enough that many hypotheses survive: examining, fitting and dry runs have work."""
+
+ENTRY_DELAYS: Final = "0,4"
+"""4,208 hypotheses are declared, of which some 2,000 have enough events to be tested."""
 
 RATES: Final = (0.25, 1.0, 4.0)
 BUDGETS: Final = (6, 12, 24)
@@ -89,7 +96,9 @@ MAKERS: Final[Mapping[str, Callable[[Frames, ResearchRun], pl.DataFrame]]] = Map
         "hypotheses": lambda f, run: score_hypotheses(
             *_studied(f, "bars_um", "phase1_evidence"), run=run, queue=f["hypothesis_queue"]
         ),
-        "inference_summary": lambda f, run: summarise_inference(*_studied(f, "bars_um", "hypotheses"), run=run),
+        "inference_summary": lambda f, run: summarise_inference(
+            *_studied(f, "bars_um", "hypotheses"), run=run, queue=f["hypothesis_queue"]
+        ),
         "trial_ledger": lambda f, run: list_trials(f["hypotheses"], OUTCOMES_DIGEST, run=run),
         "naive_entry": lambda f, run: enter_naively(f["hypotheses"], *_studied(f), run=run),
         "expectancy": lambda f, run: measure_expectancy(*_examined(f), run=run),
@@ -115,10 +124,11 @@ class Known:
 
     @classmethod
     def of(cls, market: RandomMarket) -> "Known":
-        made = make_all(market, is_kept=True).tables
+        run = replace(market.run, phase2_entry_delays_bars=ENTRY_DELAYS)
+        made = make_all(replace(market, run=run), is_kept=True).tables
         frames = {"bars_um": market.bars, "phase1_evidence": phase1_of(), **made}
-        frames["hypothesis_queue"] = build_queue(made["features"], frames["phase1_evidence"], run=market.run)
-        return cls(market.run, frames)
+        frames["hypothesis_queue"] = build_queue(made["features"], frames["phase1_evidence"], run=run)
+        return cls(run, frames)
 
 
 @dataclass
@@ -169,10 +179,12 @@ def warm(known: Known, n_runs: int = 2) -> Spent:
 
 
 def planted(n_years: int) -> RandomMarket:
-    """An invented market with an edge."""
+    """An invented market with edges."""
     end = START + timedelta(days=365 * n_years)
     market = generate_market(7, SYMBOLS, START - timedelta(days=90), end)
-    return clean_market(plant(market, EDGE), end)
+    for edge in EDGES:
+        market = plant(market, edge)
+    return clean_market(market, end)
 
 
 def show(name: str, known: Known, n_years: int) -> bool:
