@@ -101,7 +101,12 @@ _AGAIN: Final = "summarise again from this run's own tables"
 
 GATES_INFERENCE_SUMMARY: Final = (
     Gate("summary_complete", Severity.ERROR, "Every number of the summary is there once, in its unit.", _ask_rows),
-    Gate("counts_tested", Severity.ERROR, "It speaks of all tested hypotheses and of no other; where one family is enumerated alone, of the others' too.", _ask_counted),
+    Gate(
+        "counts_tested",
+        Severity.ERROR,
+        "It speaks of all tested hypotheses and of no other; where one family is enumerated alone, of the others' too.",
+        _ask_counted,
+    ),
     rows_gate("numbers_known", "Numbers are known if and only if something was tested.", _unknown, fix=_AGAIN),
     rows_gate("numbers_possible", "Numbers lie where they can lie, p-values in order.", _impossible, fix=_AGAIN),
     limit_gate(

@@ -41,7 +41,14 @@ from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 from backtest_assets.sources.synthetic.market import generate_market
 from backtest_assets.tables.registry import table_named
 from backtest_assets_tests.benches.bench_events import (
-    START, YEARS, clean_market, make_all, market_of, peak_mb, rates_times, show_law,
+    START,
+    YEARS,
+    clean_market,
+    make_all,
+    market_of,
+    peak_mb,
+    rates_times,
+    show_law,
 )  # fmt: skip
 from backtest_assets_tests.properties.random_market import SYMBOLS, RandomMarket
 from backtest_assets_tests.real_market import REAL

@@ -81,9 +81,7 @@ def summarise_inference(
     """
     is_whole = set(run.phase2_families) == set(run.event_types)
     rules = (
-        tested_rules(hypotheses)
-        if is_whole
-        else eligible_rules(outcomes, events, context, bars, run=run, queue=queue)
+        tested_rules(hypotheses) if is_whole else eligible_rules(outcomes, events, context, bars, run=run, queue=queue)
     )
     found: dict[str, float] = {"n_tested": float(len(rules))}
     if rules:
