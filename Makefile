@@ -57,6 +57,9 @@ bench-market: setup ## CPU seconds of the market layer by table, Dagster's share
 bench-events: setup ## CPU seconds and memory of the event stage against its bars, and the law of growth
 	$(RUN)/python -m backtest_assets_tests.benches.bench_events $(ARGS)
 
+bench-hypotheses: setup ## CPU seconds of discovery after the event stage against its bar, gates included, and the law of growth
+	$(RUN)/python -m backtest_assets_tests.benches.bench_hypotheses $(ARGS)
+
 truth: setup ## Known truth: drift, recall and precision of events; size and power of the inference
 	$(RUN)/python -m backtest_assets_tests.truth.measure $(ARGS)
 
@@ -68,4 +71,4 @@ check: lint types graph test ## Everything CI does
 clean: ## Remove environments and caches; data stay
 	rm -rf .venv .venv-boot .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 
-.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events truth promise check clean
+.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events bench-hypotheses truth promise check clean

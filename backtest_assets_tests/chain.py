@@ -134,7 +134,11 @@ def chain_from(
     frames["edge_candidates"] = list_candidates(*known, run=run)
     frames["research_checklist"] = decide(frames["hypotheses"], frames["edge_candidates"], run=run)
     compiled = (frames["hypotheses"], frames["research_checklist"], events, frames["market_context"], bars)
-    told = {"edge_candidates": frames["edge_candidates"], "naive": frames["naive_entry"], "features": frames["features"]}
+    told = {
+        "edge_candidates": frames["edge_candidates"],
+        "naive": frames["naive_entry"],
+        "features": frames["features"],
+    }
     frames["blueprints"] = compile_blueprints(*compiled, **told, run=run)
     frames["blueprint_rejections"] = reject_hypotheses(*compiled, **told, run=run)
     if frames["research_checklist"]["decision"][0] == "PROMOTE":

@@ -128,6 +128,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("event_outcomes"),
         Read("event_registry"),
         Read("market_context"),
+        Read("hypothesis_queue"),
         Read("hypotheses"),
     ),
     "trial_ledger": (Read("research_run"), Read("hypotheses"), Read("event_outcomes")),

@@ -84,7 +84,7 @@ def _naive_error(evidence: Evidence) -> tuple[float, str]:
     if not rows:
         never = run.run_naive_entry_eval == 0
         return (0.0 if never else math.nan), "the run does not evaluate the plain rule (R74)"
-    rows.sort(key=lambda row: hashlib.sha256(f"{run.digest}{row['hypothesis_id']}".encode()).hexdigest())
+    _shuffle(rows, run)
     passed = [row for row in rows[N_RECOMPUTED:] if row["is_passed"]]
     passed.sort(key=lambda row: (-row["net_mean_bps"], row["hypothesis_id"]))
     attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
@@ -95,6 +95,12 @@ def _naive_error(evidence: Evidence) -> tuple[float, str]:
         if not error <= worst:
             worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
     return worst, culprit
+
+
+def _shuffle(rows: list[dict[str, Any]], run: ResearchRun) -> None:
+    """Put rows into the order that the run's digest draws."""
+    digest = run.digest
+    rows.sort(key=lambda row: hashlib.sha256(f"{digest}{row['hypothesis_id']}".encode()).hexdigest())
 
 
 def _trades_of(row: Mapping[str, Any], events: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> _Trades:
@@ -149,7 +155,7 @@ def _fall(nets: list[tuple[datetime, float]]) -> float:
 def _worst_error(rows: list[dict[str, Any]], evidence: Evidence, truth: _Truth) -> tuple[float, str]:
     """Measure a sample of rows again, drawn by the run's digest, and return the largest difference."""
     run = evidence.settings
-    rows.sort(key=lambda row: hashlib.sha256(f"{run.digest}{row['hypothesis_id']}".encode()).hexdigest())
+    _shuffle(rows, run)
     attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
     centre = attached.filter(pl.col("variant") == Variant.CENTRE)
     worst, culprit = 0.0, "trades measured again one by one"

@@ -100,32 +100,32 @@ def _mean_error(evidence: Evidence) -> tuple[float, str]:
     """Recompute means from the outcomes with plain sums, for a sample that the run's digest draws."""
     run = evidence.settings
     tested = [row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False]
-    tested.sort(key=lambda row: _draw(row["hypothesis_id"], run))
+    digest = run.digest
+    tested.sort(key=lambda row: _draw(row["hypothesis_id"], digest))
     picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
     attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
     centre = attached.filter(pl.col("variant") == Variant.CENTRE)
+    single = (pl.col("variant") == Variant.CENTRE) & (pl.col("control_no") == 0) & (pl.col("split") == Split.TRAIN)
+    outcomes = evidence.inputs["event_outcomes"].filter(single)
+    cells = outcomes.partition_by("delay_bars", "hold_bars", as_dict=True)
     worst, culprit = 0.0, f"{len(picked)} hypotheses recomputed"
     for row in picked:
-        error = _error_of(row, centre, evidence.inputs["event_outcomes"], run)
+        cell = cells.get((row["delay_bars"], row["hold_bars"]), outcomes.clear())
+        error = _error_of(row, centre, cell, run)
         if not error <= worst:
             worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
     return worst, culprit
 
 
-def _draw(hypothesis_id: str, run: ResearchRun) -> str:
-    return hashlib.sha256(f"{run.digest}{hypothesis_id}".encode()).hexdigest()
+def _draw(hypothesis_id: str, digest: str) -> str:
+    return hashlib.sha256(f"{digest}{hypothesis_id}".encode()).hexdigest()
 
 
 def _error_of(row: dict[str, Any], events: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:
     members = events.filter(pl.col("event_type") == row["event_type"], Condition(row["condition"]).holds)
-    trades = outcomes.filter(
-        pl.col("event_id").is_in(members["event_id"].to_list()),
-        pl.col("variant") == Variant.CENTRE,
-        pl.col("control_no") == 0,
-        pl.col("split") == Split.TRAIN,
-        pl.col("delay_bars") == row["delay_bars"],
-        pl.col("hold_bars") == row["hold_bars"],
-    ).select("side", "gross_bps", "funding_bps")
+    trades = outcomes.filter(pl.col("event_id").is_in(members["event_id"].to_list())).select(
+        "side", "gross_bps", "funding_bps"
+    )
     rule, cost = SideRule(row["side_rule"]), 2 * (run.fees_bps + run.slippage_bps)
     nets = [rule.side(side) * (gross - funding) - cost for side, gross, funding in trades.iter_rows()]
     if len(nets) != row["n_train"] or not nets:

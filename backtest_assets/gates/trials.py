@@ -69,10 +69,11 @@ def _misquoted(evidence: Evidence) -> pl.DataFrame:
     new = evidence.frame.join(_before(evidence).select("trial_id"), on="trial_id", how="anti")
     told = {row["hypothesis_id"]: row for row in evidence.inputs["hypotheses"].to_dicts()}
     luckiest, k = _lowest_luckiest(evidence), evidence.settings.phase2_multiplicity_k
+    settings, means = evidence.settings.digest, {name: _means(by) for name, by in told.items()}
     wrong = [
-        row["settings_digest"] != evidence.settings.digest
+        row["settings_digest"] != settings
         or row["hypothesis_id"] not in told
-        or not _is_quoted(row, told[row["hypothesis_id"]])
+        or not _is_quoted(row, told[row["hypothesis_id"]], means[row["hypothesis_id"]])
         or (row["luckiest_t"] is None) is (k > 0)
         or (row["luckiest_t"] is not None and not abs(row["luckiest_t"] - luckiest) <= MAX_LUCKIEST_ERROR)
         for row in new.to_dicts()
@@ -80,20 +81,21 @@ def _misquoted(evidence: Evidence) -> pl.DataFrame:
     return new.filter(pl.Series(wrong, dtype=pl.Boolean)).select(*_NAMES, "t", "p", "luckiest_t")
 
 
-def _is_quoted(trial: Mapping[str, Any], by: Mapping[str, Any]) -> bool:
+def _is_quoted(trial: Mapping[str, Any], by: Mapping[str, Any], means: Mapping[str, set[float | None]]) -> bool:
     if trial["event_type"] != by["event_type"] or not by["is_eligible"]:
         return False
     if trial["kind"] == "hypothesis":
         quoted = (trial["t"], trial["p"], trial["net_mean_bps"])
         return quoted == (by["t_train"], by["p_train"], by["net_mean_train_bps"])
-    return trial["t"] is None and trial["p"] is None and trial["net_mean_bps"] in _means(trial["kind"], by)
+    return trial["t"] is None and trial["p"] is None and trial["net_mean_bps"] in means.get(trial["kind"], ())
 
 
-def _means(kind: str, by: Mapping[str, Any]) -> Iterator[float | None]:
-    if kind == "delay":
-        yield from (shown["mean_bps"] for shown in json.loads(by["delay_means_json"]).values())
-    else:
-        yield from json.loads(by["curvature_means_json"]).values()
+def _means(by: Mapping[str, Any]) -> dict[str, set[float | None]]:
+    """Return what a hypothesis says its delays and neighbours earn."""
+    return {
+        "delay": {shown["mean_bps"] for shown in json.loads(by["delay_means_json"]).values()},
+        "neighbour": set(json.loads(by["curvature_means_json"]).values()),
+    }
 
 
 def _lowest_luckiest(evidence: Evidence) -> float:

@@ -38,7 +38,7 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.features.build import build_features
 from backtest_assets.research.features.universe import build_universe
 from backtest_assets.research.outcomes.measure import measure_outcomes
-from backtest_assets.sources.synthetic.market import generate_market
+from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
 from backtest_assets.tables.bars import BARS_SPOT, BARS_UM, POSITIONING_UM
 from backtest_assets.tables.registry import table_named
 from backtest_assets_tests.properties.random_market import SYMBOLS, RandomMarket, a_run
@@ -58,7 +58,12 @@ START = datetime(2022, 1, 1, tzinfo=UTC)
 
 def invented(n_years: int) -> RandomMarket:
     end = START + timedelta(days=365 * n_years)
-    made = generate_market(7, SYMBOLS, START - timedelta(days=90), end).values()
+    return clean_market(generate_market(7, SYMBOLS, START - timedelta(days=90), end), end)
+
+
+def clean_market(market: Mapping[str, SyntheticSymbol], end: datetime) -> RandomMarket:
+    """Raw klines as clean bars, with the run that reads them."""
+    made = market.values()
 
     def clean(rows: list[pl.DataFrame]) -> pl.DataFrame:
         return pl.concat(rows).with_columns(known_at=pl.col("open_at") + BAR, is_gap=pl.lit(value=False))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import polars as pl
@@ -61,6 +62,18 @@ def test_no_row_and_unknown_rows_are_red():
 )
 def test_every_corruption_of_the_summary_is_caught(frame, gate):
     assert gate in red(GATES_INFERENCE_SUMMARY, evidence(INFERENCE_SUMMARY, frame()))
+
+
+def test_a_narrowed_run_may_speak_of_more_than_it_enumerates_and_never_of_less():
+    w, hypotheses = planted()
+    own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
+    one = replace(w.run, phase2_event_type="liquidity_vacuum")
+    n_own = own["is_eligible"].sum()
+    for frame, is_red in ((summed(), False), (with_value("n_tested", n_own - 1.0), True)):
+        asked = replace(evidence(INFERENCE_SUMMARY, frame, inputs={"hypotheses": own}), run=one)
+        assert is_red == ("counts_tested" in red(GATES_INFERENCE_SUMMARY, asked))
+    whole = evidence(INFERENCE_SUMMARY, summed(), inputs={"hypotheses": own})
+    assert "counts_tested" in red(GATES_INFERENCE_SUMMARY, whole)
 
 
 def test_a_summary_that_says_nothing_was_tested_where_something_was_is_caught():

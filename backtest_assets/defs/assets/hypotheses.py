@@ -56,6 +56,7 @@ def inference_summary(context: dg.AssetExecutionContext, lake: dg.ResourceParam[
             desk["bars_um"],
             desk["hypotheses"],
             run=desk.run,
+            queue=desk["hypothesis_queue"],
         )
     )
 

@@ -98,9 +98,23 @@ class Entries:
             SettingsError: if a blueprint names a condition or a column that does not exist.
             TableError: if a trigger is off the bar grid, or has no side where the blueprint's side rule needs one.
         """
+        centre = attach_conditions(events.filter(pl.col("variant") == Variant.CENTRE.value), context)
+        return cls.among(specs, centre, context, features=features, bars=bars, grid=grid)
+
+    @classmethod
+    def among(
+        cls,
+        specs: Sequence[Blueprint],
+        centre: pl.DataFrame,
+        context: pl.DataFrame,
+        *,
+        features: pl.DataFrame,
+        bars: pl.DataFrame,
+        grid: PriceGrid,
+    ) -> "Entries":
+        """Do as `read`, of centre events that have what their conditions are asked of (`attach_conditions`)."""
         for spec in specs:
             cls.check(spec)
-        centre = attach_conditions(events.filter(pl.col("variant") == Variant.CENTRE.value), context)
         wanted = pl.concat([_NOTHING, *(_triggered(rule, spec, centre, grid) for rule, spec in enumerate(specs))])
         seen = _Seen(context, features, bars, grid)
         rows = _decided(wanted, specs, seen).sort("bar", "rule", "symbol", "event_id")

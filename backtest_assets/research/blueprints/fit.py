@@ -14,7 +14,7 @@ import polars as pl
 
 from backtest_assets.domain.blueprint import Blueprint, Exit, Overlay
 from backtest_assets.domain.cost import BPS
-from backtest_assets.domain.event import EventType
+from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.blueprints.criteria import (
@@ -32,6 +32,7 @@ from backtest_assets.research.blueprints.criteria import (
 )
 from backtest_assets.research.blueprints.entries import Entries
 from backtest_assets.research.blueprints.grid import PriceGrid
+from backtest_assets.research.events.conditions import attach_conditions
 from backtest_assets.stats.arrays import FloatArray
 from backtest_assets.stats.simulate import Caps, run_alone, run_orders
 
@@ -74,8 +75,10 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class _Trades:
-    """Trades as fractions of the entry price: how each ended and how far it went against and for the position."""
+    """A blueprint's trades as fractions of the entry price: how each ended, how far it went against and for the position."""
 
+    blueprint: Blueprint
+    entries: Entries
     moves: FloatArray
     adverse: FloatArray
     favourable: FloatArray
@@ -96,9 +99,18 @@ class _Trades:
 
 @dataclass(frozen=True, slots=True)
 class TrainMarket:
-    """What may be looked at to fit: the train window, nothing of what is known after it."""
+    """What may be looked at to fit: the train window, nothing of what is known after it.
 
-    events: pl.DataFrame
+    Attributes:
+        centre: the centre events of train with what their conditions are asked of.
+        context: table market_context, as known by the end of train, like the next two.
+        features: table features.
+        bars: table bars_um.
+        grid: the bars of train.
+        run: gives the splits.
+    """
+
+    centre: pl.DataFrame
     context: pl.DataFrame
     features: pl.DataFrame
     bars: pl.DataFrame
@@ -120,7 +132,11 @@ class TrainMarket:
         then = pl.col("known_at") <= train.end
         symbols = tuple(sorted(run.symbol_list))
         grid = PriceGrid.read(bars.filter(then), symbols=symbols, start=train.start, end=train.end)
-        return cls(events.filter(then), context.filter(then), features.filter(then), bars.filter(then), grid, run)
+        known = context.filter(then)
+        centre = attach_conditions(events.filter(then, pl.col("variant") == Variant.CENTRE.value), known)
+        own = [run.splits.split_of(at) is Split.TRAIN for at in centre["known_at"]]
+        centre = centre.filter(pl.Series(own, dtype=pl.Boolean))
+        return cls(centre, known, features.filter(then), bars.filter(then), grid, run)
 
     def fit(self, draft: Blueprint, hypothesis: dict[str, Any]) -> Fitted:
         """Fit the exits and guards of a draft whose scope, entry and size are final.
@@ -131,17 +147,17 @@ class TrainMarket:
         """
         plain = self._alone(_leaving(draft, _FAR_STOP, _FAR_TARGET))
         base, loss = plain.mean(plain.n), MAX_EDGE_LOSS * hypothesis["net_mean_train_bps"] * BPS
-        fitted, quantile = draft, EXIT_QUANTILES[-1]
+        held, quantile = plain, EXIT_QUANTILES[-1]
         for tried in _distances(plain, hypothesis):
             quantile, stop, target = tried
-            fitted = _leaving(draft, stop, target)
-            if self._alone(fitted).mean(plain.n) >= base - loss:
+            held = self._alone(_leaving(draft, stop, target))
+            if held.mean(plain.n) >= base - loss:
                 break
-        fitted = self._tightened(fitted, plain.n)
-        guarded = self._guarded(fitted, plain.n)
-        if self._alone(guarded).mean(plain.n) >= base - loss:
-            fitted = guarded
-        kept, n_entries = self._alone(fitted).mean(plain.n), self._dry_run(fitted)
+        held = self._tightened(held, plain.n)
+        guarded = self._guarded(held, plain.n)
+        if guarded.mean(plain.n) >= base - loss:
+            held = guarded
+        fitted, kept, n_entries = held.blueprint, held.mean(plain.n), self._dry_run(held)
         needed = int(np.clip(n_entries // 2, LEAST_TRADES, MOST_TRADES))
         return Fitted(
             replace(fitted, evaluation=replace(fitted.evaluation, min_trades=needed)),
@@ -152,50 +168,43 @@ class TrainMarket:
             bool(kept >= base - loss),
         )
 
-    def _entries(self, blueprint: Blueprint) -> Entries:
-        read = Entries.read(
-            [blueprint], self.events, self.context, features=self.features, bars=self.bars, grid=self.grid
-        )
-        splits = self.run.splits
-        own = [splits.split_of(at) is Split.TRAIN for at in read.rows["triggered_at"]]
-        return replace(read, rows=read.rows.filter(pl.Series(own, dtype=pl.Boolean)))
-
     def _alone(self, blueprint: Blueprint) -> "_Trades":
         """Trade every train event of the blueprint by itself, as research did."""
-        entries = self._entries(blueprint)
+        entries = Entries.among(
+            [blueprint], self.centre, self.context, features=self.features, bars=self.bars, grid=self.grid
+        )
         wanted = entries.orders(self.grid)
         held = run_alone(wanted, entries.rules, self.grid.prices)
         moves = wanted.side[held.order] * (held.exit_price / held.entry_price - 1.0)
-        return _Trades(moves, held.adverse_frac, held.favourable_frac)
+        return _Trades(blueprint, entries, moves, held.adverse_frac, held.favourable_frac)
 
-    def _dry_run(self, blueprint: Blueprint) -> int:
+    def _dry_run(self, held: "_Trades") -> int:
         """Count the positions that the blueprint would open on train if it were alone."""
-        entries, size = self._entries(blueprint), blueprint.sizing
+        entries, size = held.entries, held.blueprint.sizing
         caps = Caps(
             size.max_symbol_exposure, size.max_gross_leverage, size.symbol_risk_budget, size.portfolio_risk_budget
         )
         return run_orders(entries.orders(self.grid), entries.rules, self.grid.prices, caps).order.size
 
-    def _tightened(self, fitted: Blueprint, n: int) -> Blueprint:
+    def _tightened(self, held: "_Trades", n: int) -> "_Trades":
         """Add the break-even and the trailing stop that cost nothing on train and raise the mean of its worst trades."""
-        stop = fitted.exit.stop_value
+        stop = held.blueprint.exit.stop_value
         for extra in (
             {"break_even_r": BREAK_EVEN_R},
             {"trailing_stop_type": "percent", "trailing_stop_value": round(TRAIL_OF_STOP * stop, 12)},
         ):
-            tighter = replace(fitted, exit=replace(fitted.exit, **extra))
-            before, after = self._alone(fitted), self._alone(tighter)
-            if after.mean(n) >= before.mean(n) and after.worst > before.worst:
-                fitted = tighter
-        return fitted
+            tighter = self._alone(replace(held.blueprint, exit=replace(held.blueprint.exit, **extra)))
+            if tighter.mean(n) >= held.mean(n) and tighter.worst > held.worst:
+                held = tighter
+        return held
 
-    def _guarded(self, fitted: Blueprint, n: int) -> Blueprint:
+    def _guarded(self, held: "_Trades", n: int) -> "_Trades":
         """Add the family's guards that let train entries pass; one that is blind there would block for that alone."""
-        for guard in GUARDS.get(fitted.event_type, (_LIQUIDITY,)):
-            guarded = replace(fitted, overlays=(*fitted.overlays, guard))
-            if self._alone(guarded).n >= MIN_GUARDED_SHARE * n:
-                fitted = guarded
-        return fitted
+        for guard in GUARDS.get(held.blueprint.event_type, (_LIQUIDITY,)):
+            guarded = self._alone(replace(held.blueprint, overlays=(*held.blueprint.overlays, guard)))
+            if guarded.n >= MIN_GUARDED_SHARE * n:
+                held = guarded
+        return held
 
 
 def _leaving(draft: Blueprint, stop: float, target: float) -> Blueprint:

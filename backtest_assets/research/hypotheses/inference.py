@@ -88,19 +88,56 @@ def judge_together(
         outcomes of train.
     """
     clustered = clustered_means(rules, sums, cost_bps=cost_bps)
-    rows, column_of = np.unique(_rows(rules, sums), return_inverse=True)
-    unsigned = accrual_t(sums.sums[rows], sums.shares[rows])
-    draws = wild_day_bootstrap(unsigned.residuals.T, sums.shares[rows].T, rng)
+    drawn = _Drawn.of(rules, sums, rng)
+    unsigned, t_star = drawn.unsigned, drawn.t_star
     shrunken = shrink_means(unsigned.mean, unsigned.standard_error, unsigned.n_days).mean
-    t_star = draws[:, column_of] * _signs(rules)
     return Joint(
         clustered,
         romano_wolf(clustered.t, t_star, n_days=sums.sums.shape[1]),
         benjamini_hochberg(clustered.p),
         benjamini_yekutieli(clustered.p),
         luckiest_null(t_star),
-        shrunken[column_of] * _signs(rules) - cost_bps,
+        shrunken[drawn.column_of] * _signs(rules) - cost_bps,
     )
+
+
+def draw_luckiest(rules: Sequence[HypothesisRule], sums: DaySums, rng: np.random.Generator) -> float:
+    """Draw what the luckiest of all rules shows without any edge, and nothing else of `judge_together`.
+
+    Args:
+        rules: the eligible hypotheses of the run, at least one.
+        sums: day sums of train.
+        rng: source of the bootstrap's signs; in the state that `judge_together` got it, the number is the same.
+
+    Returns:
+        Mean over draws of the largest t [standard errors]; NaN if none is known.
+
+    Knows:
+        outcomes of train.
+    """
+    return luckiest_null(_Drawn.of(rules, sums, rng).t_star)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What rules and their mirror images share, before costs, and the t of every rule without any edge.
+
+    Attributes:
+        unsigned: means of the distinct rows of the day sums.
+        column_of: (n_rules,) which of them is each rule's.
+        t_star: (n_draws, n_rules) drawn once per row, mirrored for the other side.
+    """
+
+    unsigned: ClusteredMean
+    column_of: NDArray[np.int64]
+    t_star: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rules: Sequence[HypothesisRule], sums: DaySums, rng: np.random.Generator) -> "_Drawn":
+        rows, column_of = np.unique(_rows(rules, sums), return_inverse=True)
+        unsigned = accrual_t(sums.sums[rows], sums.shares[rows])
+        draws = wild_day_bootstrap(unsigned.residuals.T, sums.shares[rows].T, rng)
+        return cls(unsigned, column_of, draws[:, column_of] * _signs(rules))
 
 
 def _rows(rules: Sequence[HypothesisRule], sums: DaySums) -> NDArray[np.int64]:

@@ -56,7 +56,6 @@ class _Study:
     controls: Mapping[tuple[str, int, int], float]
     n_run: Mapping[tuple[str, str], int]
     places: Mapping[tuple[EventType, str], int]
-    phase1: Mapping[EventType, str]
     train: DaySums
     validation: DaySums
 
@@ -100,9 +99,9 @@ def score_hypotheses(
         outcomes of train and validation; of test only how many events there are.
     """
     decisions = phase1_decisions(phase1, run=run)
-    prepared = _prepare(outcomes, events, context, bars, run=run, rules=_asked_rules(run, queue))
-    study = replace(prepared, phase1=decisions)
-    counts = [_counts(study, rule) for rule in study.rules]
+    study = _prepare(outcomes, events, context, bars, run=run, rules=_asked_rules(run, queue))
+    decided = [{"phase1_decision": decisions[rule.event_type]} for rule in study.rules]
+    counts = [_counts(study, rule) | said for rule, said in zip(study.rules, decided, strict=True)]
     eligible = [rule for rule, count in zip(study.rules, counts, strict=True) if count["is_eligible"]]
     rows = dict(zip(study.rules, counts, strict=True))
     if eligible:
@@ -123,6 +122,38 @@ def score_hypotheses(
     raw = pl.DataFrame(kept, schema=schema)
     known = raw.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(**verdict_columns(run))
     return HYPOTHESES.conform(known.with_columns(**status_columns(run)))
+
+
+def eligible_rules(
+    outcomes: pl.DataFrame,
+    events: pl.DataFrame,
+    context: pl.DataFrame,
+    bars: pl.DataFrame,
+    *,
+    run: ResearchRun,
+    queue: pl.DataFrame | None = None,
+) -> tuple[HypothesisRule, ...]:
+    """Return the rules that a run tests and adjusts for, those of families that it does not enumerate too.
+
+    Args:
+        outcomes: table event_outcomes.
+        events: table event_registry.
+        context: table market_context.
+        bars: table bars_um; the trades are priced as in `score_hypotheses`.
+        run: gives families, grids and limits.
+        queue: table hypothesis_queue; needed where the run obeys it, else not looked at.
+
+    Returns:
+        One rule per hypothesis with enough events and days within the budget, in the order they are asked in.
+
+    Raises:
+        TableError: as `score_hypotheses`.
+
+    Knows:
+        counts of train and validation.
+    """
+    study = _prepare(outcomes, events, context, bars, run=run, rules=_asked_rules(run, queue))
+    return tuple(rule for rule in study.rules if _counts(study, rule)["is_eligible"])
 
 
 def _asked_rules(run: ResearchRun, queue: pl.DataFrame | None) -> Mapping[HypothesisRule, int | None]:
@@ -159,7 +190,6 @@ def _prepare(
         control_means(outcomes, run=run),
         {(family, name): count for family, name, count in counted.iter_rows()},
         condition_places(run),
-        {},
         book_days(trades, names, run=run, split=Split.TRAIN),
         book_days(trades, names, run=run, split=Split.VALIDATION),
     )
@@ -190,7 +220,6 @@ def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
         "n_run": study.n_run.get((rule.event_type.value, rule.condition.name), 0),
         "is_eligible": within_budget(place, study.run)
         and all(counts[name] >= least for name, least in ELIGIBILITY.items()),
-        "phase1_decision": study.phase1[rule.event_type],
         **counts,
     }
 

@@ -16,8 +16,9 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.hypotheses.criteria import MAX_ADJUSTED_P
 from backtest_assets.research.hypotheses.days import DaySums, book_days
-from backtest_assets.research.hypotheses.inference import day_gains, judge_together
+from backtest_assets.research.hypotheses.inference import clustered_means, day_gains, draw_luckiest
 from backtest_assets.research.hypotheses.rules import HypothesisRule
+from backtest_assets.research.hypotheses.study import eligible_rules
 from backtest_assets.research.hypotheses.trades import asked_events, priced_trades, run_conditions, train_drift
 from backtest_assets.stats.bootstrap import N_DRAWS
 from backtest_assets.stats.dependence import day_lag, optimal_block_length
@@ -54,6 +55,7 @@ def summarise_inference(
     hypotheses: pl.DataFrame,
     *,
     run: ResearchRun,
+    queue: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Say how hard the tested hypotheses of a run were to pass together, and whether the bootstrap's assumption holds.
 
@@ -62,24 +64,31 @@ def summarise_inference(
         events: table event_registry.
         context: table market_context.
         bars: table bars_um; gives each symbol's drift on train.
-        hypotheses: table hypotheses; says which were tested.
+        hypotheses: table hypotheses; says which were tested. Where the run enumerates one family alone, the others, which it
+            adjusts for too, are found again.
         run: gives families, costs and the seed of the draws.
+        queue: table hypothesis_queue; needed where the run obeys it and enumerates one family alone, else not looked at.
 
     Returns:
         Table inference_summary, one row per number of `SUMMARY`; null where it is unknown, all but the first if nothing
         was tested.
 
     Raises:
-        TableError: if the tables do not belong together (see `trades`, `days`).
+        TableError: if the tables do not belong together (see `trades`, `days`), or the queue is missing.
 
     Knows:
-        outcomes of train.
+        outcomes of train; of validation only how many events there are.
     """
-    rules = tested_rules(hypotheses)
+    is_whole = set(run.phase2_families) == set(run.event_types)
+    rules = (
+        tested_rules(hypotheses) if is_whole else eligible_rules(outcomes, events, context, bars, run=run, queue=queue)
+    )
     found: dict[str, float] = {"n_tested": float(len(rules))}
     if rules:
         own = outcomes.filter(
-            pl.col("variant") == Variant.CENTRE, pl.col("delay_bars") == 0, pl.col("split") == Split.TRAIN
+            pl.col("variant") == Variant.CENTRE,
+            pl.col("delay_bars").is_in(run.entry_delays),
+            pl.col("split") == Split.TRAIN,
         )
         trades = priced_trades(own, asked_events(events, context, run=run), train_drift(bars, run=run), run=run)
         found |= _numbers(rules, book_days(trades, run_conditions(run), run=run, split=Split.TRAIN), run)
@@ -112,9 +121,9 @@ def tested_rules(hypotheses: pl.DataFrame) -> tuple[HypothesisRule, ...]:
 
 def _numbers(rules: Sequence[HypothesisRule], sums: DaySums, run: ResearchRun) -> dict[str, float]:
     cost = run.cost.round_trip_bps
-    joint = judge_together(rules, sums, np.random.default_rng(run.seed), cost_bps=cost)
+    luckiest = draw_luckiest(rules, sums, np.random.default_rng(run.seed))
     rng = np.random.default_rng((run.seed, _SHOWN_STREAM))
-    gains, residuals = day_gains(rules, sums, cost_bps=cost).T, joint.clustered.residuals.T
+    gains, residuals = day_gains(rules, sums, cost_bps=cost).T, clustered_means(rules, sums, cost_bps=cost).residuals.T
     lengths = optimal_block_length(gains).stationary
     known = lengths[~np.isnan(lengths)]
     block = max(1.0, float(np.median(known))) if known.size else 1.0
@@ -122,7 +131,7 @@ def _numbers(rules: Sequence[HypothesisRule], sums: DaySums, run: ResearchRun) -
     lag = day_lag(residuals, rng, n_draws=N_DRAWS)
     rho = lag.rho[~np.isnan(lag.rho)]
     return {
-        "luckiest_null_t": joint.luckiest,
+        "luckiest_null_t": luckiest,
         "n_wild_draws": float(N_DRAWS),
         "n_effective_trials": effective_trials(residuals),
         "spa_statistic": ability.statistic,

@@ -139,7 +139,7 @@ def judge_traps(
     if rows.is_empty():
         return EXPECTANCY_TRAPS.empty()
     members = members_of(rows, outcomes, events, context, train_drift(bars, run=run), run=run)
-    train = members.joined("event_id", "hold_bars", "entered_at", "exited_at", "side").filter(
+    train = members.joined("event_id", "delay_bars", "hold_bars", "entered_at", "exited_at", "side").filter(
         pl.col("split") == Split.TRAIN
     )
     groups = _groups(train, context)
@@ -252,12 +252,13 @@ def _control_t(
     bars_held = (pl.col("exited_at") - pl.col("entered_at")) / BAR
     traded = (
         outcomes.filter(
-            pl.col("variant") == Variant.CENTRE, pl.col("control_no") > 0, pl.col("delay_bars") == 0,
+            pl.col("variant") == Variant.CENTRE, pl.col("control_no") > 0, pl.col("delay_bars").is_in(run.entry_delays),
             pl.col("split") == Split.TRAIN,
         )
         .join(train_drift(bars, run=run), on="symbol", how="inner")
         .select(
             "event_id",
+            "delay_bars",
             "hold_bars",
             day=(pl.col("known_at").dt.date() - pl.lit(window.start.date())).dt.total_days(),
             pnl=direction * (pl.col("gross_bps") - pl.col("funding_bps") - bars_held * pl.col("drift_bps")),
@@ -266,9 +267,9 @@ def _control_t(
     ids = train["hypothesis_id"].unique().sort()
     numbered = pl.DataFrame({"hypothesis_id": ids}).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     entries = (
-        train.select("hypothesis_id", "event_id", "sign", "hold_bars")
+        train.select("hypothesis_id", "event_id", "sign", "delay_bars", "hold_bars")
         .join(numbered, on="hypothesis_id", how="inner")
-        .join(traded, on=["event_id", "hold_bars"], how="inner")
+        .join(traded, on=["event_id", "delay_bars", "hold_bars"], how="inner")
         .select("row", "day", net=pl.col("sign") * pl.col("pnl") - cost_bps)
     )
     at, day = entries["row"].to_numpy(), entries["day"].to_numpy()

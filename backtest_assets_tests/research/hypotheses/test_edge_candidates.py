@@ -150,6 +150,24 @@ def test_trap_symmetry_without_controls_is_unknown_and_red():
     assert (None, False) == (row["observed"], row["is_passed"])
 
 
+def test_trap_symmetry_asks_controls_that_enter_as_late_as_the_hypothesis():
+    w = make_world(
+        1, n_days=300, n_events=400, plant=Plant(bps=45), phase2_event_type=BEST["event_type"],
+        phase2_entry_delays_bars="0,4",
+    )  # fmt: skip
+    table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+    late = table.filter(*(pl.col(name) == value for name, value in {**BEST, "delay_bars": 4}.items()))
+
+    def judged(lifted_delay):
+        hit = (pl.col("control_no") > 0) & (pl.col("delay_bars") == lifted_delay)
+        lifted = w.outcomes.with_columns(gross_bps=pl.col("gross_bps") + pl.when(hit).then(90.0).otherwise(0.0))
+        rows = judge_traps(late, lifted, w.events, w.context, w.bars, run=w.run)
+        return rows.filter(pl.col("trap") == "symmetry").row(0, named=True)
+
+    assert judged(None)["observed"] == judged(0)["observed"]
+    assert (False, True) == (judged(4)["is_passed"], judged(4)["observed"] > judged(0)["observed"] + 3)
+
+
 def test_trap_symmetry_of_a_sided_family_sees_the_side_that_loses():
     w, table = planted()
     rule = table.filter(pl.col("event_type") == "range_compression_breakout_window", pl.col("condition") == "all", pl.col("side_rule") == "with_event", pl.col("hold_bars") == 16)  # fmt: skip

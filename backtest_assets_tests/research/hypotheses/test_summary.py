@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from backtest_assets.research.hypotheses import rules, study, summary, trades
 from backtest_assets.research.hypotheses.days import book_days
 from backtest_assets.research.hypotheses.inference import day_gains
 from backtest_assets_tests.research.hypotheses.test_study import planted, study_of
-from backtest_assets_tests.research.hypotheses.world import make_world
+from backtest_assets_tests.research.hypotheses.world import Plant, make_world
 
 
 def summary_of(w, table):
@@ -36,6 +37,29 @@ def test_the_summary_speaks_of_the_tested_hypotheses_and_their_penalty():
     penalty = told["luckiest_null_t"] * tested["se_train_bps"]
     assert tested["multiplicity_penalty_bps"].to_list() == pytest.approx(penalty.to_list(), rel=1e-12)
     assert 1 < told["n_effective_trials"] < tested.height / 2
+
+
+def test_a_run_of_several_entry_delays_is_summed_up_over_all_of_them():
+    w = make_world(
+        1, n_days=300, n_events=400, plant=Plant(bps=45), phase2_event_type="vol_shock_relaxation",
+        phase2_entry_delays_bars="0,4",
+    )  # fmt: skip
+    for run in (w.run, replace(w.run, phase2_event_type="all")):
+        table = study_of(replace(w, run=run))
+        tested = table.filter("is_eligible")
+        assert {0, 4} == set(tested["delay_bars"])
+        told = values(summary_of(replace(w, run=run), table))
+        assert tested.height == told["n_tested"]
+        penalty = told["luckiest_null_t"] * tested["se_train_bps"]
+        assert tested["multiplicity_penalty_bps"].to_list() == pytest.approx(penalty.to_list(), rel=1e-12)
+
+
+def test_a_narrowed_run_is_summed_up_over_all_that_it_adjusts_for():
+    w, _ = planted()
+    one = replace(w, run=replace(w.run, phase2_event_type="liquidity_vacuum"))
+    table = study_of(one)
+    assert table["is_eligible"].sum() < values(shown())["n_tested"]
+    assert_frame_equal(shown(), summary_of(one, table), check_exact=True)
 
 
 def test_a_planted_edge_is_better_than_luck_and_a_market_without_one_is_not():
