@@ -91,7 +91,11 @@ def _compiled(frames: Frames) -> list[pl.DataFrame]:
 
 
 def _evidence(frames: Frames) -> dict[str, pl.DataFrame]:
-    return {"features": frames["features"], "candidates": frames["edge_candidates"], "naive": frames["naive_entry"]}
+    return {
+        "features": frames["features"],
+        "edge_candidates": frames["edge_candidates"],
+        "naive": frames["naive_entry"],
+    }
 
 
 def _of_all_runs(frames: Frames) -> pl.DataFrame:
