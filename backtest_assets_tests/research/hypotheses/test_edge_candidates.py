@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -158,7 +159,7 @@ def test_trap_symmetry_asks_controls_that_enter_as_late_as_the_hypothesis():
     table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     late = table.filter(*(pl.col(name) == value for name, value in {**BEST, "delay_bars": 4}.items()))
 
-    def judged(lifted_delay: int) -> dict[str, object]:
+    def judged(lifted_delay: int | None) -> dict[str, Any]:
         hit = (pl.col("control_no") > 0) & (pl.col("delay_bars") == lifted_delay)
         lifted = w.outcomes.with_columns(gross_bps=pl.col("gross_bps") + pl.when(hit).then(90.0).otherwise(0.0))
         rows = judge_traps(late, lifted, w.events, w.context, w.bars, run=w.run)
