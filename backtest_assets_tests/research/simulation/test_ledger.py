@@ -482,7 +482,7 @@ def test_any_condition_is_enough_where_the_logic_says_so():
 
 def test_x7_a_node_that_the_evaluator_does_not_know_is_refused_by_name():
     spec = blueprint(entry={"condition_nodes": (ConditionNode("tea_leaves", ">=", 0.8),)})
-    with pytest.raises(SettingsError, match=r"blueprint bp: no condition is called 'tea_leaves>=0.8'"):
+    with pytest.raises(SettingsError, match=r"blueprint bp: no threshold tea_leaves >= 0.8: there is no 'tea_leaves'"):
         simulated(set_bars({}), spec)
 
 
