@@ -24,6 +24,7 @@ from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.tables.blueprints import BLUEPRINTS
+from backtest_assets.tables.candidates import EDGE_CANDIDATES
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets.tables.raw import RAW_UM_FUNDING, RAW_UM_LIQUIDATIONS, RAW_UM_OHLCV, RAW_UM_OPEN_INTEREST
 from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, RandomMarket, random_market
@@ -137,6 +138,12 @@ def hypotheses_of(_: RandomMarket) -> pl.DataFrame:
     return HYPOTHESES.conform(chosen)
 
 
+def edge_candidates_of(sight: "Sight") -> pl.DataFrame:
+    names = hypotheses_of(sight.market)["hypothesis_id"]
+    yes = dict.fromkeys(("is_selected", "is_evidence", "is_robust"), pl.lit(value=True))
+    return EDGE_CANDIDATES.sample(1, names.len()).with_columns(candidate_id=names, **yes)
+
+
 def checklist_of(_: RandomMarket) -> pl.DataFrame:
     return RESEARCH_CHECKLIST.sample(1).with_columns(decision=pl.lit("PROMOTE"), is_passed=pl.lit(value=True))
 
@@ -194,6 +201,10 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
 }
 
 
+OF_ROOM: dict[str, dict[str, Callable[[Sight], object]]] = {"blueprints": {"candidates": edge_candidates_of}}
+"""What a name means in one room only: candidates of blueprints are edges, of events they are events."""
+
+
 def causal_functions() -> list[Callable[..., object]]:
     found: list[Callable[..., object]] = []
     prefix = f"{backtest_assets.research.__name__}."
@@ -217,7 +228,11 @@ def argument(name: str, hint: type, sight: Sight) -> object:
 
 def call(function: Callable[..., object], sight: Sight) -> pl.DataFrame:
     hints = typing.get_type_hints(function)
-    arguments = {name: argument(name, hints[name], sight) for name in inspect.signature(function).parameters}
+    own = OF_ROOM.get(name_of(function).split(".")[0], {})
+    arguments = {
+        name: own[name](sight) if name in own else argument(name, hints[name], sight)
+        for name in inspect.signature(function).parameters
+    }
     result = function(**arguments)
     if not isinstance(result, pl.DataFrame):
         pytest.fail(
