@@ -24,14 +24,12 @@ def test_it_prints_every_table_with_its_gates_and_holds_the_sum_against_its_bar(
 def test_a_run_over_its_bar_or_with_a_red_gate_ends_with_1(capsys, monkeypatch):
     some = {name: pl.DataFrame({"is_eligible": [True]}) for name in MAKERS}
 
-    def spent(seconds, red):
-        numbers = dict.fromkeys(MAKERS, seconds)
-        return Spent(numbers, dict.fromkeys(MAKERS, 0.0), dict.fromkeys(MAKERS, 1), red, some)
-
     monkeypatch.setattr(bench_hypotheses, "planted", lambda _: None)
     monkeypatch.setattr(bench_hypotheses.Known, "of", lambda _: None)
     for seconds, red, code in ((0.1, [], 0), (9.0, [], 1), (0.1, ["hypotheses.contract: broken"], 1)):
-        monkeypatch.setattr(bench_hypotheses, "warm", lambda _, made=spent(seconds, red): made)
+        making, others = dict.fromkeys(MAKERS, seconds), dict.fromkeys(MAKERS, 0.0)
+        spent = Spent(making, others, dict.fromkeys(MAKERS, 1), red, some)
+        monkeypatch.setattr(bench_hypotheses, "warm", lambda _, spent=spent: spent)
         assert code == main(["--synthetic"])
     assert "red: hypotheses.contract: broken" in capsys.readouterr().out
 

@@ -68,7 +68,7 @@ def test_a_narrowed_run_may_speak_of_more_than_it_enumerates_and_never_of_less()
     w, hypotheses = planted()
     own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
     one = replace(w.run, phase2_event_type="liquidity_vacuum")
-    n_own = own["is_eligible"].sum()
+    n_own = own.filter("is_eligible").height
     for frame, is_red in ((summed(), False), (with_value("n_tested", n_own - 1.0), True)):
         asked = replace(evidence(INFERENCE_SUMMARY, frame, inputs={"hypotheses": own}), run=one)
         assert is_red == ("counts_tested" in red(GATES_INFERENCE_SUMMARY, asked))

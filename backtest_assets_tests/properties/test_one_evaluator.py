@@ -37,7 +37,7 @@ def ordered(family: EventType, conditions: list[str]) -> dict[str, set[str]]:
         bars=MARKET.bars,
         run=MARKET.run,
     )
-    grouped = book.rows.group_by("blueprint_id").agg("event_id")
+    grouped = book.entries.rows.group_by("blueprint_id").agg("event_id")
     return {name: set[str]() for name in conditions} | {name: set(ids) for name, ids in grouped.iter_rows()}
 
 
