@@ -24,6 +24,7 @@ from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.tables.blueprints import BLUEPRINTS
+from backtest_assets.tables.candidates import EDGE_CANDIDATES
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets.tables.raw import RAW_UM_FUNDING, RAW_UM_LIQUIDATIONS, RAW_UM_OHLCV, RAW_UM_OPEN_INTEREST
 from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, RandomMarket, random_market
@@ -137,6 +138,15 @@ def hypotheses_of(_: RandomMarket) -> pl.DataFrame:
     return HYPOTHESES.conform(chosen)
 
 
+def edge_candidates_of(market: RandomMarket) -> pl.DataFrame:
+    """The hypotheses of `hypotheses_of`, promoted."""
+    promoted = EDGE_CANDIDATES.sample(1).with_columns(
+        hypotheses_of(market)["hypothesis_id"].alias("candidate_id"),
+        is_selected=pl.lit(value=True), is_evidence=pl.lit(value=True), is_robust=pl.lit(value=True),
+    )  # fmt: skip
+    return EDGE_CANDIDATES.conform(promoted)
+
+
 def checklist_of(_: RandomMarket) -> pl.DataFrame:
     return RESEARCH_CHECKLIST.sample(1).with_columns(decision=pl.lit("PROMOTE"), is_passed=pl.lit(value=True))
 
@@ -187,6 +197,12 @@ PROVIDERS: dict[str, Callable[[Sight], object]] = {
 }
 
 
+IN_ROOM: dict[str, dict[str, Callable[[Sight], object]]] = {
+    "blueprints": {"candidates": lambda s: edge_candidates_of(s.market)},
+}
+"""Where a room means another frame by the same word."""
+
+
 def causal_functions() -> list[Callable[..., object]]:
     found: list[Callable[..., object]] = []
     prefix = f"{backtest_assets.research.__name__}."
@@ -200,9 +216,10 @@ def causal_functions() -> list[Callable[..., object]]:
     return found
 
 
-def argument(name: str, hint: type, sight: Sight) -> object:
-    if name in PROVIDERS:
-        return PROVIDERS[name](sight)
+def argument(name: str, hint: type, sight: Sight, room: str) -> object:
+    known = PROVIDERS | IN_ROOM.get(room, {})
+    if name in known:
+        return known[name](sight)
     if dataclasses.is_dataclass(hint):
         return hint()  # a family's frozen parameters: its declared defaults
     pytest.fail(f"parameter {name!r} is unknown here: add it to PROVIDERS in {__file__}, or make the function private")
@@ -210,7 +227,8 @@ def argument(name: str, hint: type, sight: Sight) -> object:
 
 def call(function: Callable[..., object], sight: Sight) -> pl.DataFrame:
     hints = typing.get_type_hints(function)
-    arguments = {name: argument(name, hints[name], sight) for name in inspect.signature(function).parameters}
+    room = name_of(function).split(".")[0]
+    arguments = {name: argument(name, hints[name], sight, room) for name in inspect.signature(function).parameters}
     result = function(**arguments)
     if not isinstance(result, pl.DataFrame):
         pytest.fail(
