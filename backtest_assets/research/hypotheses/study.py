@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -144,7 +145,7 @@ def eligible_rules(
         queue: table hypothesis_queue; needed where the run obeys it, else not looked at.
 
     Returns:
-        One rule per hypothesis with enough events and days within the budget, in the order they are asked in.
+        One rule per hypothesis with enough events and days within the budget, by its id, as in table hypotheses.
 
     Raises:
         TableError: as `score_hypotheses`.
@@ -153,7 +154,9 @@ def eligible_rules(
         counts of train and validation.
     """
     study = _prepare(outcomes, events, context, bars, run=run, rules=_asked_rules(run, queue))
-    return tuple(rule for rule in study.rules if _counts(study, rule)["is_eligible"])
+    counts = [(_counts(study, rule), rule) for rule in study.rules]
+    eligible = [(str(count["hypothesis_id"]), rule) for count, rule in counts if count["is_eligible"]]
+    return tuple(rule for _, rule in sorted(eligible, key=itemgetter(0)))
 
 
 def _asked_rules(run: ResearchRun, queue: pl.DataFrame | None) -> Mapping[HypothesisRule, int | None]:
