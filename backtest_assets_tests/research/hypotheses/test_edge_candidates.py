@@ -159,13 +159,13 @@ def test_trap_symmetry_asks_controls_that_enter_as_late_as_the_hypothesis():
     table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
     late = table.filter(*(pl.col(name) == value for name, value in {**BEST, "delay_bars": 4}.items()))
 
-    def judged(lifted_delay: int | None) -> dict[str, Any]:
+    def judged(lifted_delay: int) -> dict[str, Any]:
         hit = (pl.col("control_no") > 0) & (pl.col("delay_bars") == lifted_delay)
         lifted = w.outcomes.with_columns(gross_bps=pl.col("gross_bps") + pl.when(hit).then(90.0).otherwise(0.0))
         rows = judge_traps(late, lifted, w.events, w.context, w.bars, run=w.run)
         return rows.filter(pl.col("trap") == "symmetry").row(0, named=True)
 
-    assert judged(None)["observed"] == judged(0)["observed"]
+    assert judged(-1)["observed"] == judged(0)["observed"], "no controls enter before they are known"
     assert (False, True) == (judged(4)["is_passed"], judged(4)["observed"] > judged(0)["observed"] + 3)
 
 

@@ -18,7 +18,8 @@ from backtest_assets.research.phase1.placebo import placebo_sets, train_events, 
 from backtest_assets.research.phase1.sets import Measured, matched_sets
 from backtest_assets_tests.properties.random_market import random_market
 
-MARKET = random_market(7, 420)
+MARKET = random_market(7, 900)  # long enough for placebos apart from true events
+SHORT = random_market(7, 420)
 TRAIN = MARKET.run.splits[Split.TRAIN]
 MEASURED = Measured(MARKET.outcomes, MARKET.barriers, MARKET.controls)
 FAMILIES = summarise_families(MARKET.candidates, MARKET.features, run=MARKET.run)
@@ -57,7 +58,10 @@ def slow_values(event: dict[str, object], number: int) -> list[float | None]:
 
 def test_matched_sets_hold_what_a_slow_reader_finds():
     sets = matched_sets(MEASURED)
-    known = MARKET.outcomes.filter(pl.col("split") == "train", pl.col("control_no") == 0, pl.col("variant") == "centre")
+    known = MARKET.outcomes.filter(
+        pl.col("split") == "train", pl.col("control_no") == 0, pl.col("variant") == "centre",
+        pl.col("delay_bars") == 0, pl.col("hold_bars").is_in([4, 16, 48, 96]),
+    )  # fmt: skip
     assert set(known["event_type"]) == set(sets)
     controls = MARKET.controls.group_by("event_id").agg("control_no", rank=pl.col("event_rv_pct").first())
     numbers = {row["event_id"]: row for row in controls.to_dicts()}
@@ -139,21 +143,35 @@ def test_placebos_are_the_events_moved_back_matched_and_measured_alike():
     )
     assert 0 < moved.height < own.height
     found = placebo_sets(view, own, weeks=1, run=MARKET.run)
+    apart = moved.filter(pl.Series([is_apart(row, own) for row in moved.iter_rows(named=True)]))
+    assert 0 < apart.height < moved.height
     for family, sets in found.items():
-        shifted = moved.filter(pl.col("event_type") == family)
+        shifted = apart.filter(pl.col("event_type") == family)
         assert set(sets.days) <= set(shifted["known_at"].dt.epoch("d"))
-    controls = match_controls(view.bars, view.features, moved, run=MARKET.run)
+    matched = match_controls(view.bars, view.features, apart, run=MARKET.run)
+    controls = matched.filter(pl.Series([is_apart(row, own) for row in matched.iter_rows(named=True)]))
     n_members = sum(int((~np.isnan(sets.values[:, 1:, 3])).sum()) for sets in found.values())
-    assert controls.height * 0.9 < n_members <= controls.height
+    assert controls.height * 0.9 < n_members <= controls.height < matched.height
 
 
-def test_a_shift_of_nothing_gives_the_true_sets():
-    own = train_events(MARKET.events, run=MARKET.run).filter(pl.col("onset_at") >= TRAIN.start)
-    view = train_view(MARKET.view, run=MARKET.run)
-    controls = match_controls(view.bars, view.features, own, run=MARKET.run)
-    same = MARKET.controls.join(own, on="event_id", how="semi")
-    assert_frame_equal(controls, same.filter(pl.col("event_known_at") < TRAIN.end))
-    sets, true = placebo_sets(view, own, weeks=0, run=MARKET.run), matched_sets(MEASURED)
+def is_apart(instant, events) -> bool:
+    """No true event of the same family and symbol was known within a day before or after."""
+    same = events.filter(event_type=instant["event_type"], symbol=instant["symbol"])["known_at"]
+    return all(abs(at - instant["known_at"]) >= timedelta(days=1) for at in same)
+
+
+def test_a_shift_of_nothing_gives_the_true_sets(monkeypatch):
+    monkeypatch.setattr("backtest_assets.research.phase1.placebo._apart", lambda instants, _: instants)
+    train = SHORT.run.splits[Split.TRAIN]
+    own = train_events(SHORT.events, run=SHORT.run).filter(pl.col("onset_at") >= train.start)
+    view = train_view(SHORT.view, run=SHORT.run)
+    controls = match_controls(view.bars, view.features, own, run=SHORT.run)
+    same = SHORT.controls.join(own, on="event_id", how="semi")
+    assert_frame_equal(controls, same.filter(pl.col("event_known_at") < train.end))
+    sets, true = (
+        placebo_sets(view, own, weeks=0, run=SHORT.run),
+        matched_sets(Measured(SHORT.outcomes, SHORT.barriers, SHORT.controls)),
+    )
     for family, found in sets.items():
         if found.days.size == true[family].days.size:
             np.testing.assert_allclose(found.values, true[family].values, rtol=1e-12)
