@@ -40,7 +40,7 @@ def instants(market: RandomMarket, rng: np.random.Generator, *, crowded: bool) -
         variant=pl.lit("centre"), event_id=pl.format("{}-{}", "event_type", pl.int_range(pl.len())),
         onset_at=pl.col("known_at") - 2 * BAR, exit_at=pl.col("known_at") + 4 * BAR,
         side=pl.lit(0), severity=pl.lit(1.0), threshold=pl.lit(1.0),
-        definition_version=pl.lit("1"), parameter_digest=pl.lit("none"), quality=pl.lit(1.0),
+        definition_version=pl.lit("1"), parameter_digest=pl.lit("none"), quality=pl.lit(1.0), measure=pl.lit("range"),
     )  # fmt: skip
     return EVENT_REGISTRY.conform(named)
 

@@ -27,7 +27,7 @@ from backtest_assets_tests.research.events.evidence import driftless_view
 N_INSTANTS: Final = 250
 MOST_RMS: Final = 1.45
 """Of 24 t [1]: an honest 1.0 is beyond it one time in a thousand were they independent. Measured 0.8 to 1.4 (over 60 to 150 draws
-1.0 to 1.3); in bps with days as clusters volatility shows 1.5 on the real market and 3.5 on the invented ones."""
+1.0 to 1.3); in bps with days as clusters volatility shows 1.5 on the real market."""
 LEAST_RMS: Final = 0.6
 
 
@@ -77,7 +77,7 @@ def rms(t: Sequence[np.ndarray], metrics: Sequence[str]) -> np.ndarray:
 
 @cache
 def synthetic(seed: int) -> tuple[MarketView, ResearchRun]:
-    view = driftless_view(seed, 600)
+    view = driftless_view(seed, 900)
     first, last = view.bars["open_at"].min(), view.bars["open_at"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
@@ -111,9 +111,8 @@ def test_errors_are_as_large_as_what_random_instants_show(kind):
     assert (rms(t, METRICS) >= LEAST_RMS).all()
 
 
-@pytest.mark.parametrize("kind", ["synthetic", "real"])
-def test_volatility_in_bps_by_days_would_have_errors_too_small(kind):
-    t = [t_of(in_bps(one), by_days=True) for one in found(kind)]
+def test_volatility_in_bps_by_days_would_have_errors_too_small():
+    t = [t_of(in_bps(one), by_days=True) for one in found("real")]
     assert (rms(t, DAY_METRICS[:1]) > MOST_RMS).all()
-    own = rms([t_of(one) for one in found(kind)], MOVE_METRICS)
+    own = rms([t_of(one) for one in found("real")], MOVE_METRICS)
     assert own.tolist() == pytest.approx(rms(t, MOVE_METRICS).tolist())
