@@ -27,7 +27,7 @@ WARMUP_DAYS: Final = 90
 """History before `start` that features and thresholds may use where it exists [days]."""
 
 
-OVERRIDES: Final = (
+PERMISSIONS: Final = (
     "strategy_blueprint_ignore_checklist",
     "strategy_blueprint_allow_fallback",
     "strategy_blueprint_allow_non_executable_conditions",
@@ -36,7 +36,22 @@ OVERRIDES: Final = (
     "strategy_builder_allow_non_promoted",
     "strategy_builder_allow_missing_candidate_detail",
 )
-"""Settings that are strict at their default; any other value makes the run diagnostic: never decision grade (R63, R78, R90)."""
+"""Settings that are 0 where the run is strict."""
+
+DEMANDS: Final = (
+    "expectancy_capacity_min_events_per_day",
+    "require_expectancy_exists",
+    "require_stability_pass",
+    "require_capacity_pass",
+    "run_naive_entry_eval",
+    "naive_min_trades",
+    "naive_min_expectancy_after_cost",
+    "naive_max_drawdown",
+)
+"""Settings that demand less where they lie below their default."""
+
+OVERRIDES: Final = (*PERMISSIONS, *DEMANDS)
+"""Settings whose strict value is their default; a laxer one makes the run diagnostic: never decision grade (R63, R78, R90)."""
 
 
 def _setting(default: object, group: str, about: str) -> Any:  # noqa: ANN401  # dataclasses.field is typed as its default
@@ -123,7 +138,9 @@ class ResearchRun:
     require_capacity_pass: int = _setting(1, "checklist", "1: one of those must pass the trap `capacity` (R79).")
 
     run_naive_entry_eval: int = _setting(
-        1, "blueprints", "1: trade every tested hypothesis plainly; 0: NOT_RUN, which is not a pass (R74)."
+        1,
+        "blueprints",
+        "1: trade every tested hypothesis plainly; 0: NOT_RUN, which is not a pass; the run is diagnostic (R74).",
     )
     naive_min_trades: int = _setting(
         100, "blueprints", "Least trades of the plain rule over the run window; a count (R75)."
@@ -309,7 +326,10 @@ class ResearchRun:
     @property
     def non_production_overrides(self) -> tuple[str, ...]:
         """The overrides in force; a run without any is a production run (R84, R90)."""
-        return tuple(name for name in OVERRIDES if getattr(self, name) != 0)
+        strict = {item.name: item.default for item in fields(self)}
+        lax = {name for name in PERMISSIONS if getattr(self, name) > strict[name]}
+        lax |= {name for name in DEMANDS if getattr(self, name) < strict[name]}
+        return tuple(name for name in OVERRIDES if name in lax)
 
     @property
     def run_class(self) -> str:
@@ -365,17 +385,17 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "expectancy_capacity_min_events_per_day": (1e-9, 1000, "give more than 0 and up to 1000 events per day"),
     "min_edge_candidates": (1, _UNBOUNDED, "give at least 1 edge candidate"),
     "min_promoted_candidates": (1, _UNBOUNDED, "give at least 1 edge candidate"),
-    "require_expectancy_exists": (0, 1, "give 1 to require it, 0 not to"),
+    "require_expectancy_exists": (0, 1, "give 1 to require it, 0 for a diagnostic run without it"),
     "min_expectancy_evidence": (1, _UNBOUNDED, "give at least 1 edge candidate"),
     "min_robust_survivors": (1, _UNBOUNDED, "give at least 1 edge candidate"),
-    "require_stability_pass": (0, 1, "give 1 to require it, 0 not to"),
-    "require_capacity_pass": (0, 1, "give 1 to require it, 0 not to"),
-    "run_naive_entry_eval": (0, 1, "give 1 to evaluate, 0 not to"),
+    "require_stability_pass": (0, 1, "give 1 to require it, 0 for a diagnostic run without it"),
+    "require_capacity_pass": (0, 1, "give 1 to require it, 0 for a diagnostic run without it"),
+    "run_naive_entry_eval": (0, 1, "give 1 to evaluate, 0 for a diagnostic run without it"),
     "naive_min_trades": (1, _UNBOUNDED, "give at least 1 trade"),
     "naive_min_expectancy_after_cost": (-1, 1, "give a fraction of notional of -1 to 1"),
     "naive_max_drawdown": (-1, 0, "give a drawdown of -1 to 0"),
     "strategy_blueprint_max_per_event": (1, 2, "give 1 or 2: a family has two sides, and the best of each is compiled"),
-    **dict.fromkeys(OVERRIDES, (0, 1, "give 0 for the strict rule, 1 for a diagnostic run without it")),
+    **dict.fromkeys(PERMISSIONS, (0, 1, "give 0 for the strict rule, 1 for a diagnostic run without it")),
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
     "strategy_builder_top_k_per_event": (1, 1000, "give 1 to 1000 edge candidates"),
     "strategy_builder_max_candidates": (1, 1000, "give 1 to 1000 strategy candidates"),

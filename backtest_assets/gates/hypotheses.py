@@ -1,24 +1,19 @@
-"""What must be true of hypotheses and of the checklist; testing and deciding stay in research, trials in `trials`."""
+"""What must be true of hypotheses; testing stays in research, the decision in `checklist`, trials in `trials`."""
 
-import hashlib
 import math
 from typing import Any, Final
 
 import polars as pl
 
-from backtest_assets.domain.event import SideRule, Variant
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.queue import QUEUE_OBEYED, cells_asked, nothing_asked
-from backtest_assets.research.events.conditions import Condition, attach_conditions
+from backtest_assets.gates.tested import N_RECOMPUTED
+from backtest_assets.gates.traded import Traded, mean, shuffled
 from backtest_assets.research.hypotheses.checklist import (
-    CHECKLIST,
-    ERROR,
-    KEEP_RESEARCH,
-    PROMOTE,
     describe_best,
     loss_histogram,
 )
@@ -40,9 +35,6 @@ THRESHOLD_CONDITIONS: Final = 4
 MAX_P_SHORTFALL: Final = 0.05
 """How far an adjusted p may lie below its own p [probability]: three Monte Carlo errors of 2,000 draws at p .5 are .034,
 and the bootstrap's distribution is not exactly Student's."""
-
-N_RECOMPUTED: Final = 5
-"""Hypotheses that are recomputed from the outcomes beside the selected ones [hypotheses]."""
 
 MAX_MEAN_ERROR: Final = 1e-9
 """Difference of a recomputed mean [bps]: rounding of a sum, nothing else."""
@@ -98,39 +90,17 @@ def _p_shortfall(evidence: Evidence) -> tuple[float, str]:
 
 def _mean_error(evidence: Evidence) -> tuple[float, str]:
     """Recompute means from the outcomes with plain sums, for a sample that the run's digest draws."""
-    run = evidence.settings
-    tested = [row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False]
-    digest = run.digest
-    tested.sort(key=lambda row: _draw(row["hypothesis_id"], digest))
+    tested = shuffled((row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False), evidence.settings)
     picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
-    attached = attach_conditions(evidence.inputs["event_registry"], evidence.inputs["market_context"])
-    centre = attached.filter(pl.col("variant") == Variant.CENTRE)
-    single = (pl.col("variant") == Variant.CENTRE) & (pl.col("control_no") == 0) & (pl.col("split") == Split.TRAIN)
-    outcomes = evidence.inputs["event_outcomes"].filter(single)
-    cells = outcomes.partition_by("delay_bars", "hold_bars", as_dict=True)
+    traded = Traded.of(evidence)
     worst, culprit = 0.0, f"{len(picked)} hypotheses recomputed"
     for row in picked:
-        cell = cells.get((row["delay_bars"], row["hold_bars"]), outcomes.clear())
-        error = _error_of(row, centre, cell, run)
+        nets = [net for _, _, split, net in traded.trades(row) if split == Split.TRAIN]
+        is_whole = len(nets) == row["n_train"] and nets
+        error = abs(mean(nets) - float(row["net_mean_train_bps"])) if is_whole else math.inf
         if not error <= worst:
             worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
     return worst, culprit
-
-
-def _draw(hypothesis_id: str, digest: str) -> str:
-    return hashlib.sha256(f"{digest}{hypothesis_id}".encode()).hexdigest()
-
-
-def _error_of(row: dict[str, Any], events: pl.DataFrame, outcomes: pl.DataFrame, run: ResearchRun) -> float:
-    members = events.filter(pl.col("event_type") == row["event_type"], Condition(row["condition"]).holds)
-    trades = outcomes.filter(pl.col("event_id").is_in(members["event_id"].to_list())).select(
-        "side", "gross_bps", "funding_bps"
-    )
-    rule, cost = SideRule(row["side_rule"]), 2 * (run.fees_bps + run.slippage_bps)
-    nets = [rule.side(side) * (gross - funding) - cost for side, gross, funding in trades.iter_rows()]
-    if len(nets) != row["n_train"] or not nets:
-        return math.inf
-    return abs(math.fsum(nets) / len(nets) - float(row["net_mean_train_bps"]))
 
 
 def _sealed_rows(evidence: Evidence) -> pl.DataFrame:
@@ -239,79 +209,6 @@ def _ask_selected(evidence: Evidence) -> Verdict:
     return Verdict("candidates_selected", n_selected, 1, "hypotheses", passed=n_selected >= 1, detail=detail)
 
 
-def _ask_rows(evidence: Evidence) -> Verdict:
-    rows = evidence.frame["gate"].to_list()
-    wrong = set(rows).symmetric_difference(CHECKLIST)
-    passed = not wrong and len(rows) == len(CHECKLIST)
-    detail = f"rows missing or unknown: {sorted(map(str, wrong))}" if wrong else f"{len(rows)} rows"
-    return Verdict("rows_complete", len(rows), len(CHECKLIST), "rows", passed=passed, detail=detail)
-
-
-def _inconsistent_rows(evidence: Evidence) -> pl.DataFrame:
-    passes = (pl.col("observed") >= pl.col("limit")).fill_null(value=False)
-    decision = (
-        pl.when(pl.col("observed").is_null().any())
-        .then(pl.lit(ERROR))
-        .when(passes.all())
-        .then(pl.lit(PROMOTE))
-        .otherwise(pl.lit(KEEP_RESEARCH))
-    )
-    right = (pl.col("is_passed") == passes) & (pl.col("decision") == decision)
-    return broken(evidence.frame, right).select("gate", "observed", "limit", "is_passed", "decision")
-
-
-def _miscounted_rows(evidence: Evidence) -> pl.DataFrame:
-    """Count hypotheses and edge candidates again, row by row, with their limits; an ERROR may only leave counts out."""
-    run = evidence.settings
-    rows = evidence.inputs["hypotheses"].to_dicts()
-    tested = [row for row in rows if row["is_eligible"]]
-    admitted = [row for row in tested if row["gate_phase1"]]
-    survivors = [row for row in admitted if row["gate_multiplicity"]]
-    candidates = evidence.inputs["edge_candidates"].to_dicts()
-    evident = [row for row in candidates if row["is_evidence"]]
-    counts: dict[str, tuple[float, float]] = {
-        "hypotheses_enumerated": (len(rows), 1),
-        "eligible_hypotheses": (len(tested), 1),
-        "evidence_finite": (sum(all(row[n] is not None for n in EVIDENCE) for row in tested), max(1, len(tested))),
-        "phase1_passed": (len(admitted), 1),
-        "multiplicity_survivors": (len(survivors), 1),
-        "validation_confirmed": (sum(row["gate_validation"] for row in survivors), 1),
-        "selected_hypotheses": (sum(all(row[name] for name in GATE_NUMBERS) for row in tested), 1),
-        "edge_candidates_generated": (len(candidates), run.min_edge_candidates),
-        "promoted_edge_candidates": (
-            sum(row["fail_reasons"] == "" and row["status"] == "PROMOTED" for row in candidates),
-            run.min_promoted_candidates,
-        ),
-        "expectancy_exists": (bool(evident), run.require_expectancy_exists),
-        "expectancy_evidence_count": (len(evident), run.min_expectancy_evidence),
-        "robust_survivor_count": (sum(row["is_robust"] for row in evident), run.min_robust_survivors),
-        "stability_pass": (any(row["is_stable"] for row in evident), run.require_stability_pass),
-        "capacity_pass": (any(row["has_capacity"] for row in evident), run.require_capacity_pass),
-    }
-    wrong = [not _is_counted(row, counts) for row in evidence.frame.to_dicts()]
-    return evidence.frame.filter(pl.Series(wrong)).select("gate", "observed", "limit")
-
-
-def _is_counted(row: dict[str, Any], counts: dict[str, tuple[float, float]]) -> bool:
-    if row["gate"] not in counts:
-        return False
-    count, limit = counts[row["gate"]]
-    if row["observed"] is None:
-        return row["decision"] == ERROR
-    return row["observed"] == float(count) and row["limit"] == float(limit)
-
-
-def _ask_promote(evidence: Evidence) -> Verdict:
-    failed = evidence.frame.filter(~pl.col("is_passed").fill_null(value=False))
-    promotes = not evidence.frame.is_empty() and bool(
-        (evidence.frame["decision"] == PROMOTE).fill_null(value=False).all()
-    )
-    why = "; ".join(f"{gate}: {detail}" for gate, detail in failed.select("gate", "detail").iter_rows())
-    said = ", ".join(map(str, evidence.frame["decision"].unique().sort()))
-    detail = f"{PROMOTE}: execution may run" if promotes else f"{said}: execution stays closed (R80). {why}"
-    return Verdict("decision_promote", promotes, 1, "bool", passed=promotes, detail=detail)
-
-
 _AGAIN: Final = "test the hypotheses again from this run's own tables"
 
 GATES_HYPOTHESES: Final = (
@@ -390,20 +287,4 @@ GATES_HYPOTHESES: Final = (
     ),
     QUEUE_OBEYED,
     Gate("candidates_selected", Severity.WARN, "Something was selected; limit: 1 hypothesis (R50).", _ask_selected),
-)
-GATES_RESEARCH_CHECKLIST: Final = (
-    Gate("rows_complete", Severity.ERROR, "Every question of the checklist is answered once.", _ask_rows),
-    rows_gate(
-        "decision_follows_rows",
-        "ERROR if a number is unknown, else PROMOTE if and only if every row passes.",
-        _inconsistent_rows,
-        fix="decide again",
-    ),
-    rows_gate(
-        "counts_recomputed",
-        "Counts and limits equal those of the hypotheses, the edge candidates and the run.",
-        _miscounted_rows,
-        fix="decide again",
-    ),
-    Gate("decision_promote", Severity.WARN, "The run may be executed; limit: PROMOTE (R80, R86).", _ask_promote),
 )

@@ -7,7 +7,6 @@ from typing import Final
 import polars as pl
 
 from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.domain.run import OVERRIDES
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.executed import executed_specs, near
@@ -84,15 +83,15 @@ def _own_counted(evidence: Evidence) -> Iterator[pl.DataFrame]:
     known = evidence.inputs["walkforward_summary"].filter(
         pl.col("metric") == "n_trades", pl.col("split").is_in(["train", "validation"]), pl.col("value").is_not_null()
     )
-    sums = known.group_by("blueprint_id").agg(pl.col("value").sum(), pl.col("split").n_unique())
-    counted = pl.when(pl.col("split") == 2).then("value")  # noqa: PLR2004  # train and validation
+    sums = known.group_by("blueprint_id").agg(pl.col("value").sum(), splits=pl.col("split").unique().sort())
+    counted = pl.when(pl.col("splits") == pl.lit(["train", "validation"])).then("value")
     yield least.join(sums, on="blueprint_id", how="left").select(
         "blueprint_id",
         pl.lit(ENOUGH_TRADES).alias("gate"),
         counted.alias("counted"),
         (counted >= pl.col("least")).fill_null(value=False).alias("holds"),
     )
-    n_overrides = sum(getattr(evidence.settings, name) != 0 for name in OVERRIDES)
+    n_overrides = len(evidence.settings.non_production_overrides)
     yield least.select(
         "blueprint_id",
         pl.lit(PRODUCTION).alias("gate"),

@@ -4,7 +4,7 @@ import json
 from typing import Final
 
 from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.domain.run import OVERRIDES, ResearchRun, run_from_dict
+from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.gates.gate import Evidence, Gate
 
 
@@ -14,7 +14,7 @@ def _settings_complete(evidence: Evidence) -> Verdict:
     wrong = len(set(evidence.frame["settings_digest"].to_list()) ^ {frozen.digest})
     wrong += len(set(ResearchRun.__dataclass_fields__) ^ set(values))
     overrides = evidence.frame.filter("is_override")["setting"].to_list()
-    wrong += len({name for name in OVERRIDES if values[name] != 0} ^ set(overrides))
+    wrong += len(set(frozen.non_production_overrides) ^ set(overrides))
     return Verdict(
         "settings_complete",
         wrong,

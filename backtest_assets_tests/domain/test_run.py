@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.domain.run import OVERRIDES, ResearchRun, run_from_dict, settings_fields
+from backtest_assets.domain.run import DEMANDS, OVERRIDES, PERMISSIONS, ResearchRun, run_from_dict, settings_fields
 from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import SettingsError, UsageError
@@ -174,14 +174,27 @@ def test_unknown_settings_are_refused():
         run_from_dict({**RUN.to_dict(), "moon": 1})
 
 
-def test_r63_every_override_is_strict_by_default_and_any_other_value_makes_the_run_diagnostic():
+def test_r63_every_override_is_strict_by_default_and_a_laxer_value_makes_the_run_diagnostic():
     assert (RUN.run_class, RUN.non_production_overrides) == ("production", ())
-    for name in OVERRIDES:
-        lifted = replace(RUN, **{name: 1})
+    laxer = {**dict.fromkeys(PERMISSIONS, 1), **{name: getattr(RUN, name) * 0 for name in DEMANDS}}
+    laxer |= {
+        "expectancy_capacity_min_events_per_day": 0.01,
+        "naive_min_trades": 99,
+        "naive_min_expectancy_after_cost": -0.1,
+    }
+    laxer["naive_max_drawdown"] = -0.3
+    assert set(OVERRIDES) == set(laxer)
+    for name, value in laxer.items():
+        lifted = replace(RUN, **{name: value})
         assert (lifted.run_class, lifted.non_production_overrides) == ("diagnostic", (name,))
         assert lifted.digest != RUN.digest
         with pytest.raises(SettingsError, match=name):
-            replace(RUN, **{name: 2})
+            replace(RUN, **{name: -2})
+
+
+def test_r75_to_r77_a_stricter_demand_is_no_override():
+    stricter = replace(RUN, naive_min_trades=150, naive_min_expectancy_after_cost=0.001, naive_max_drawdown=-0.1)
+    assert stricter.run_class == "production"
 
 
 def test_r68_to_r73_the_strategy_candidates_are_strict_by_default():

@@ -8,13 +8,10 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.market import Partition
-from backtest_assets.gates.candidates import (
-    GATES_EDGE_CANDIDATES,
-    GATES_EXPECTANCY,
-    GATES_EXPECTANCY_TRAPS,
-    GATES_NAIVE_ENTRY,
-)
+from backtest_assets.gates.edge_candidates import GATES_EDGE_CANDIDATES
+from backtest_assets.gates.expectancy import GATES_EXPECTANCY, GATES_EXPECTANCY_TRAPS
 from backtest_assets.gates.gate import Evidence, ask_all
+from backtest_assets.gates.naive_entry import GATES_NAIVE_ENTRY
 from backtest_assets.research.hypotheses import study
 from backtest_assets.tables.candidates import EDGE_CANDIDATES, EXPECTANCY, EXPECTANCY_TRAPS, NAIVE_ENTRY
 from backtest_assets_tests.research.hypotheses.shown import shown

@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.market import Partition
+from backtest_assets.gates.checklist import GATES_RESEARCH_CHECKLIST
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST
+from backtest_assets.gates.hypotheses import GATES_HYPOTHESES
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST

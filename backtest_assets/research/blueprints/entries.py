@@ -15,6 +15,7 @@ import polars as pl
 from backtest_assets.domain.blueprint import Blueprint, Confirmation, Overlay
 from backtest_assets.domain.clock import BAR, BAR_US, BARS_PER_DAY
 from backtest_assets.domain.event import Variant
+from backtest_assets.domain.leave import Invalidation
 from backtest_assets.errors import SettingsError, TableError
 from backtest_assets.research.blueprints.grid import PriceGrid
 from backtest_assets.research.events.conditions import Condition, attach_conditions
@@ -373,24 +374,22 @@ def _is_whole() -> pl.Expr:
 
 
 def _rules(specs: Sequence[Blueprint], features: pl.DataFrame, grid: PriceGrid) -> Rules:
-    ending = [rule for rule, spec in enumerate(specs) if spec.exit.invalidation is not None]
+    ending = {rule: ends for rule, spec in enumerate(specs) if (ends := spec.exit.invalidation) is not None}
     invalid_row = np.full(len(specs), -1, np.int64)
-    invalid_row[ending] = np.arange(len(ending))
-    ends: list[BoolArray] = [_invalid(specs[rule], features, grid) for rule in ending]
+    invalid_row[list(ending)] = np.arange(len(ending))
+    invalid: list[BoolArray] = [_invalid(ends, features, grid) for ends in ending.values()]
     shape = (0, len(grid.symbols), grid.n_bars)
     return Rules(
         np.array([spec.exit.time_stop_bars for spec in specs], np.int64),
         np.array([spec.entry.rest_bars for spec in specs], np.int64),
         np.array([spec.exit.break_even_r for spec in specs], np.float64),
         invalid_row,
-        np.stack(ends) if ends else np.zeros(shape, np.bool_),
+        np.stack(invalid) if invalid else np.zeros(shape, np.bool_),
     )
 
 
-def _invalid(spec: Blueprint, features: pl.DataFrame, grid: PriceGrid) -> BoolArray:
+def _invalid(ends: Invalidation, features: pl.DataFrame, grid: PriceGrid) -> BoolArray:
     """Return whether the metric known at each bar's open ends a position; a metric that is not known ends nothing."""
-    ends = spec.exit.invalidation
-    assert ends is not None  # noqa: S101  # the caller chose by it
     own = features.filter(pl.col("symbol").is_in(grid.symbols)).filter(
         _COMPARED[ends.operator](pl.col(ends.metric), ends.value).fill_null(value=False)
     )

@@ -12,8 +12,9 @@ from polars.testing import assert_frame_equal
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.market import Partition
 from backtest_assets.gates.ask import broken
+from backtest_assets.gates.checklist import GATES_RESEARCH_CHECKLIST
 from backtest_assets.gates.gate import Evidence, ask_all
-from backtest_assets.gates.hypotheses import GATES_HYPOTHESES, GATES_RESEARCH_CHECKLIST
+from backtest_assets.gates.hypotheses import GATES_HYPOTHESES
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.research.hypotheses.rules import condition_places, declared_rules

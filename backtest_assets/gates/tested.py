@@ -1,0 +1,23 @@
+"""What the gates of a run's evidence share: which hypotheses were tested, and how exactly they are measured again."""
+
+from typing import Final
+
+import polars as pl
+
+from backtest_assets.gates.gate import Evidence
+
+N_RECOMPUTED: Final = 5
+"""Hypotheses whose trades are added up again [hypotheses]."""
+
+MAX_ERROR_BPS: Final = 1e-6
+"""Difference of a number added up again [bps]: a running sum over thousands of trades, in another order."""
+
+
+def tested_of(evidence: Evidence) -> pl.DataFrame:
+    """Return the hypotheses of the run that had enough events and days to be tested."""
+    return evidence.inputs["hypotheses"].filter(pl.col("is_eligible"))
+
+
+def nothing_tested(evidence: Evidence) -> bool:
+    """Say whether no hypothesis of the run could be tested, so that there is nothing to show."""
+    return tested_of(evidence).is_empty()
