@@ -11,12 +11,11 @@ from backtest_assets.domain.run import run_from_dict
 from backtest_assets.gates.blueprints import GATES_BLUEPRINT_REJECTIONS, GATES_BLUEPRINTS
 from backtest_assets.gates.gate import Evidence, ask_all
 from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
-from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.blueprints import BLUEPRINT_REJECTIONS, BLUEPRINTS
 from backtest_assets.tables.features import FEATURES
 from backtest_assets_tests.research.hypotheses.shown import examined_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 PARSING = {"spec_readable", "fitted_on_train", "of_this_run", "flags_are_met", "executable"}
@@ -24,8 +23,7 @@ PARSING = {"spec_readable", "fitted_on_train", "of_this_run", "flags_are_met", "
 
 @cache
 def compiled():
-    w = make_world(1, plant=Plant(bps=45))
-    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+    w, hypotheses = planted_world()
     examined = examined_of(w, hypotheses)
     checklist = decide(hypotheses, examined["edge_candidates"], run=w.run)
     inputs = {

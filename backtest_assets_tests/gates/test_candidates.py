@@ -12,23 +12,16 @@ from backtest_assets.gates.edge_candidates import GATES_EDGE_CANDIDATES
 from backtest_assets.gates.expectancy import GATES_EXPECTANCY, GATES_EXPECTANCY_TRAPS
 from backtest_assets.gates.gate import Evidence, ask_all
 from backtest_assets.gates.naive_entry import GATES_NAIVE_ENTRY
-from backtest_assets.research.hypotheses import study
 from backtest_assets.tables.candidates import EDGE_CANDIDATES, EXPECTANCY, EXPECTANCY_TRAPS, NAIVE_ENTRY
 from backtest_assets_tests.research.hypotheses.shown import shown
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @cache
-def world():
-    return make_world(1, plant=Plant(bps=45))
-
-
-@cache
 def studied():
-    w = world()
-    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+    w, hypotheses = planted_world()
     inputs = {
         "hypotheses": hypotheses,
         "event_outcomes": w.outcomes,
@@ -43,7 +36,7 @@ def studied():
 def made(**settings: object):
     frozen, inputs = studied()
     run = replace(frozen, **settings)
-    return run, inputs | shown(world(), inputs["hypotheses"], run)
+    return run, inputs | shown(planted_world()[0], inputs["hypotheses"], run)
 
 
 def evidence(table, frame=None, *, settings=None, inputs=None):

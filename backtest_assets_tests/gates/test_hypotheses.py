@@ -9,33 +9,26 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.gates.checklist import GATES_RESEARCH_CHECKLIST
 from backtest_assets.gates.gate import Evidence, ask_all
 from backtest_assets.gates.hypotheses import GATES_HYPOTHESES
-from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.research.hypotheses.shown import candidates_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @cache
-def planted():
-    w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
-
-
-@cache
 def candidates():
-    return candidates_of(*planted())
+    return candidates_of(*planted_world())
 
 
 def decided(hypotheses, known=None):
-    return decide(hypotheses, candidates() if known is None else known, run=planted()[0].run)
+    return decide(hypotheses, candidates() if known is None else known, run=planted_world()[0].run)
 
 
 def evidence(table, frame, *, inputs=None, previous=None):
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     given = {
         "hypotheses": hypotheses,
         "event_outcomes": w.outcomes,
@@ -62,7 +55,7 @@ def nulls(frame):
 
 
 def test_a_true_study_keeps_every_gate():
-    assert red(GATES_HYPOTHESES, evidence(HYPOTHESES, planted()[1])) == set()
+    assert red(GATES_HYPOTHESES, evidence(HYPOTHESES, planted_world()[1])) == set()
 
 
 def test_no_hypothesis_is_red_at_every_gate():
@@ -70,9 +63,9 @@ def test_no_hypothesis_is_red_at_every_gate():
 
 
 def test_unknown_hypotheses_and_missing_inputs_are_red():
-    asked = evidence(HYPOTHESES, nulls(planted()[1]))
+    asked = evidence(HYPOTHESES, nulls(planted_world()[1]))
     assert red(GATES_HYPOTHESES, asked) >= errors(GATES_HYPOTHESES) - {"test_stays_sealed"}
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     blind = Evidence(HYPOTHESES, Partition.of_run("w"), hypotheses, AS_OF, run=w.run)
     assert red(GATES_HYPOTHESES, blind) == {"means_recomputed", "test_stays_sealed", "phase1_obeyed"}
 
@@ -100,11 +93,11 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
     ],
 )
 def test_every_corruption_of_the_hypotheses_is_caught(change, gate):
-    assert gate in red(GATES_HYPOTHESES, evidence(HYPOTHESES, change(planted()[1])))
+    assert gate in red(GATES_HYPOTHESES, evidence(HYPOTHESES, change(planted_world()[1])))
 
 
 def test_a_narrowed_run_has_the_hypotheses_of_its_family_and_no_other():
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
     one = replace(w.run, phase2_event_type="liquidity_vacuum")
     assert red(GATES_HYPOTHESES, replace(evidence(HYPOTHESES, own), run=one)) == {"candidates_selected"}
@@ -117,13 +110,13 @@ def test_a_narrowed_run_has_the_hypotheses_of_its_family_and_no_other():
     [{"split": pl.lit("test")}, {"exited_at": pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))}],
 )
 def test_outcomes_of_the_test_window_break_the_seal(change):
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     asked = evidence(HYPOTHESES, hypotheses, inputs={"event_outcomes": w.outcomes.with_columns(**change)})
     assert "test_stays_sealed" in red(GATES_HYPOTHESES, asked)
 
 
 def test_a_hypothesis_that_passes_where_its_family_is_frozen_or_of_two_minds_is_caught():
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
     is_first = pl.int_range(pl.len()) == 0
     torn = w.phase1.with_columns(decision=pl.when(is_first).then(pl.lit("freeze")).otherwise("decision"))
@@ -133,7 +126,7 @@ def test_a_hypothesis_that_passes_where_its_family_is_frozen_or_of_two_minds_is_
 
 
 def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
-    frame = planted()[1].with_columns(status=pl.lit("rejected"))
+    frame = planted_world()[1].with_columns(status=pl.lit("rejected"))
     answers = {a.verdict.gate: a for a in ask_all(GATES_HYPOTHESES, evidence(HYPOTHESES, frame))}
     remark = answers["candidates_selected"]
     assert (remark.verdict.passed, remark.blocks) == (False, False)
@@ -141,7 +134,7 @@ def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
 
 
 def test_a_true_decision_keeps_every_gate():
-    _, hypotheses = planted()
+    _, hypotheses = planted_world()
     asked = evidence(RESEARCH_CHECKLIST, decided(hypotheses))
     assert red(GATES_RESEARCH_CHECKLIST, asked) == set()
 
@@ -164,12 +157,12 @@ def test_a_true_decision_keeps_every_gate():
     ],
 )
 def test_every_corruption_of_the_checklist_is_caught(change, gates):
-    _, hypotheses = planted()
+    _, hypotheses = planted_world()
     assert red(GATES_RESEARCH_CHECKLIST, evidence(RESEARCH_CHECKLIST, change(decided(hypotheses)))) == gates
 
 
 def test_keep_research_is_a_remark_that_says_why():
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     lost = hypotheses.with_columns(
         gate_validation=pl.lit(value=False), status=pl.lit("rejected"), fail_reasons=pl.lit("validation")
     )

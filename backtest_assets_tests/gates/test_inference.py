@@ -7,14 +7,15 @@ import pytest
 from backtest_assets.gates.inference import GATES_INFERENCE_SUMMARY
 from backtest_assets.research.hypotheses.summary import SUMMARY, summarise_inference
 from backtest_assets.tables.hypotheses import INFERENCE_SUMMARY
-from backtest_assets_tests.gates.test_hypotheses import errors, evidence, nulls, planted, red
+from backtest_assets_tests.gates.test_hypotheses import errors, evidence, nulls, red
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 ALL = {gate.name for gate in GATES_INFERENCE_SUMMARY}
 
 
 @cache
 def summed():
-    w, table = planted()
+    w, table = planted_world()
     return summarise_inference(w.outcomes, w.events, w.context, w.bars, table, run=w.run)
 
 
@@ -23,7 +24,7 @@ def with_value(name, value):
 
 
 def nothing_tested():
-    table = planted()[1].with_columns(is_eligible=pl.lit(False))
+    table = planted_world()[1].with_columns(is_eligible=pl.lit(False))
     known = pl.when(pl.col("statistic") == "n_tested").then(0.0)
     return summed().with_columns(value=known), {"hypotheses": table}
 
@@ -65,7 +66,7 @@ def test_every_corruption_of_the_summary_is_caught(frame, gate):
 
 
 def test_a_narrowed_run_may_speak_of_more_than_it_enumerates_and_never_of_less():
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     own = hypotheses.filter(pl.col("event_type") == "liquidity_vacuum")
     one = replace(w.run, phase2_event_type="liquidity_vacuum")
     n_own = float(own["is_eligible"].sum())

@@ -8,14 +8,13 @@ from backtest_assets.domain.blueprint import blueprint_from_json
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
 from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
-from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.features import FEATURES
 from backtest_assets.tables.hypotheses import HYPOTHESES, RESEARCH_CHECKLIST
 from backtest_assets_tests.research.hypotheses.shown import examined_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import make_run, planted_world
 
-WORLD = make_world(1, plant=Plant(bps=45))
+WORLD = planted_world()[0]
 RUN = WORLD.run
 SHOCK, BREAKOUT, FUNDING = (
     "vol_shock_relaxation", "range_compression_breakout_window", "funding_extreme_reversal_window",
@@ -180,8 +179,7 @@ def test_a_selected_hypothesis_without_its_excursions_is_refused():
 
 
 def test_stop_and_target_are_train_quantiles_of_the_excursions_of_the_hypothesis():
-    w = WORLD
-    hypotheses = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+    w, hypotheses = planted_world()
     known = examined_of(w, hypotheses)
     decided = decide(hypotheses, known["edge_candidates"], run=w.run)
     best = compile_blueprints(hypotheses, decided, *inputs(w), features=FEATURES.empty(), **known, run=w.run).row(

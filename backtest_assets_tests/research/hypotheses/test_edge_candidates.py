@@ -16,25 +16,19 @@ from backtest_assets.research.hypotheses.checklist import CHECKLIST, FUNNEL, QUE
 from backtest_assets.research.hypotheses.expectancy import N_BEST, measure_expectancy
 from backtest_assets.research.hypotheses.traps import LIMITS, Trap, judge_traps
 from backtest_assets_tests.research.hypotheses.shown import shown
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world, planted_world
 
 BEST = {"event_type": "vol_shock_relaxation", "condition": "all", "side_rule": "long", "hold_bars": 16}
 
 
 @cache
-def planted():
-    w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
-
-
-@cache
 def made():
-    return shown(*planted())
+    return shown(*planted_world())
 
 
 @cache
 def best_id():
-    return planted()[1].filter(*(pl.col(name) == value for name, value in BEST.items()))["hypothesis_id"][0]
+    return planted_world()[1].filter(*(pl.col(name) == value for name, value in BEST.items()))["hypothesis_id"][0]
 
 
 def own(outcomes, split="train"):
@@ -47,7 +41,7 @@ def own(outcomes, split="train"):
 
 def trap(name, *, outcomes=None, hypotheses=None, events=None, run=None):
     """The verdict of one trap on the planted rule, on a changed world."""
-    w, table = planted()
+    w, table = planted_world()
     table = table if hypotheses is None else hypotheses
     tables = (w.outcomes if outcomes is None else outcomes, w.events if events is None else events, w.context)
     rule = table.filter(pl.col("hypothesis_id") == best_id())
@@ -57,7 +51,7 @@ def trap(name, *, outcomes=None, hypotheses=None, events=None, run=None):
 
 def paid(extra):
     """Outcomes whose trades on train of the planted rule's events earn `extra` more, booked on their last day."""
-    w, _ = planted()
+    w, _ = planted_world()
     hit = (pl.col("event_type") == BEST["event_type"]) & (pl.col("split") == "train")
     more = pl.when(hit).then(extra).otherwise(0.0)
     lists = pl.concat_list(
@@ -70,7 +64,7 @@ def paid(extra):
 
 
 def test_the_survivors_and_the_best_are_examined_and_described_by_their_trades():
-    w, table = planted()
+    w, table = planted_world()
     expectancy = made()["expectancy"]
     survivors = set(table.filter("is_eligible", "gate_multiplicity")["hypothesis_id"])
     best = set(table.filter("is_eligible").sort("t_train", descending=True).head(N_BEST)["hypothesis_id"])
@@ -100,7 +94,7 @@ def test_nothing_of_the_test_window_is_in_the_expectancy():
 
 
 def test_without_volume_the_capacity_is_unknown_and_not_zero():
-    w, table = planted()
+    w, table = planted_world()
     dry = w.bars.with_columns(volume_quote=pl.lit(None, pl.Float64))
     expectancy = measure_expectancy(table, w.outcomes, w.events, w.context, dry, run=w.run)
     assert expectancy.height == expectancy["capacity_quote"].null_count()
@@ -113,7 +107,7 @@ def test_a_planted_edge_passes_every_trap():
 
 
 def test_trap_tails_an_edge_that_is_its_best_trades_is_red():
-    w, _ = planted()
+    w, _ = planted_world()
     n = own(w.outcomes).height
     lucky = own(w.outcomes)["event_id"].head(int(np.ceil(0.01 * n))).to_list()
     extra = pl.when(pl.col("event_id").is_in(lucky)).then(20_000.0).otherwise(-60.0)
@@ -125,7 +119,7 @@ def test_trap_tails_an_edge_that_is_its_best_trades_is_red():
 
 
 def test_trap_stability_an_edge_of_one_fifth_of_train_is_red():
-    w, _ = planted()
+    w, _ = planted_world()
     start = w.run.window[0]
     early = (pl.col("known_at") - pl.lit(start)).dt.total_days() < 60
     row = trap(Trap.STABILITY, outcomes=paid(pl.when(early).then(250.0).otherwise(-40.0)))
@@ -139,14 +133,14 @@ def test_trap_regimes_an_edge_of_one_symbol_is_red_and_named():
 
 
 def test_trap_symmetry_controls_that_earn_as_much_are_red():
-    w, _ = planted()
+    w, _ = planted_world()
     lifted = pl.when(pl.col("control_no") > 0).then(pl.col("gross_bps") + 60.0).otherwise("gross_bps")
     row = trap(Trap.SYMMETRY, outcomes=w.outcomes.with_columns(gross_bps=lifted))
     assert (False, True) == (row["is_passed"], row["observed"] > 3)
 
 
 def test_trap_symmetry_without_controls_is_unknown_and_red():
-    w, _ = planted()
+    w, _ = planted_world()
     row = trap(Trap.SYMMETRY, outcomes=w.outcomes.filter(pl.col("control_no") == 0))
     assert (None, False) == (row["observed"], row["is_passed"])
 
@@ -170,7 +164,7 @@ def test_trap_symmetry_asks_controls_that_enter_as_late_as_the_hypothesis():
 
 
 def test_trap_symmetry_of_a_sided_family_sees_the_side_that_loses():
-    w, table = planted()
+    w, table = planted_world()
     rule = table.filter(pl.col("event_type") == "range_compression_breakout_window", pl.col("condition") == "all", pl.col("side_rule") == "with_event", pl.col("hold_bars") == 16)  # fmt: skip
     hit = (pl.col("event_type") == "range_compression_breakout_window") & (pl.col("control_no") == 0)
     lists = pl.col("accrual_bps").list.eval(pl.element() + 100.0)
@@ -184,7 +178,7 @@ def test_trap_symmetry_of_a_sided_family_sees_the_side_that_loses():
 
 
 def test_trap_overlap_and_uniqueness_bursts_are_red():
-    w, _ = planted()
+    w, _ = planted_world()
     # Every fifth event is told five times: one day speaks five times, and each moment is held five times over.
     of = own(w.outcomes).gather_every(5)
     sources = {"outcomes": w.outcomes, "events": w.events}
@@ -196,7 +190,7 @@ def test_trap_overlap_and_uniqueness_bursts_are_red():
         copies[name] = pl.concat([others, *told])
     sums = pl.concat([of] * 5)
     se = 5**0.5 * (sums["gross_bps"].std() / sums.height**0.5)
-    table = planted()[1].with_columns(se_train_bps=pl.lit(se))
+    table = planted_world()[1].with_columns(se_train_bps=pl.lit(se))
     overlap = trap(Trap.OVERLAP, **copies, hypotheses=table)
     unique = trap(Trap.UNIQUENESS, **copies, hypotheses=table)
     assert (False, True) == (overlap["is_passed"], 2.0 < overlap["observed"] < 2.5)
@@ -204,7 +198,7 @@ def test_trap_overlap_and_uniqueness_bursts_are_red():
 
 
 def test_trap_capacity_counts_events_per_calendar_day_of_the_run():
-    w, table = planted()
+    w, table = planted_world()
     n_run = table.filter(pl.col("hypothesis_id") == best_id())["n_run"][0]
     row = trap(Trap.CAPACITY)
     assert pytest.approx(n_run / 500) == row["observed"]
@@ -214,7 +208,7 @@ def test_trap_capacity_counts_events_per_calendar_day_of_the_run():
 
 
 def test_r18_edge_candidates_are_the_survivors_with_everything_that_is_known():
-    w, table = planted()
+    w, table = planted_world()
     candidates = made()["edge_candidates"]
     assert set(table.filter("is_eligible", "gate_multiplicity")["hypothesis_id"]) == set(candidates["candidate_id"])
     row = candidates.filter(pl.col("candidate_id") == best_id()).row(0, named=True)
@@ -248,7 +242,7 @@ def test_r18_edge_candidates_are_the_survivors_with_everything_that_is_known():
     ],
 )
 def test_one_no_makes_a_draft_and_is_named(change, reason):
-    w, table = planted()
+    w, table = planted_world()
     tables = {"hypotheses": table, **made()}
     for name, columns in change.items():
         tables[name] = tables[name].with_columns(**columns)
@@ -258,7 +252,7 @@ def test_one_no_makes_a_draft_and_is_named(change, reason):
 
 
 def test_missing_evidence_is_no_evidence():
-    w, table = planted()
+    w, table = planted_world()
     nothing = [made()[name].clear() for name in ("naive_entry", "expectancy", "expectancy_traps")]
     candidates = list_candidates(table, *nothing, run=w.run)
     assert made()["edge_candidates"].height == candidates.height
@@ -267,7 +261,7 @@ def test_missing_evidence_is_no_evidence():
 
 
 def test_only_what_nothing_but_naive_entry_speaks_against_may_become_a_blueprint():
-    _, table = planted()
+    _, table = planted_world()
     candidates = made()["edge_candidates"]
     told = with_standing(table, candidates)
     assert told.drop("is_promotable", "reasons_against").equals(table)
@@ -282,7 +276,7 @@ def test_only_what_nothing_but_naive_entry_speaks_against_may_become_a_blueprint
 
 
 def decided(table=None, candidates=None, **settings: object):
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     known = made()["edge_candidates"] if candidates is None else candidates
     checklist = decide(hypotheses if table is None else table, known, run=replace(w.run, **settings))
     return {row["gate"]: row for row in checklist.to_dicts()}

@@ -8,20 +8,13 @@ import polars as pl
 import pytest
 
 from backtest_assets.errors import SettingsError
-from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.naive_entry import enter_naively
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
-
-
-@cache
-def planted():
-    w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
+from backtest_assets_tests.research.hypotheses.world import make_run, planted_world
 
 
 @cache
 def naive(**settings: object):
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     run = replace(w.run, **settings)
     return w, hypotheses, enter_naively(hypotheses, w.outcomes, w.events, w.context, run=run)
 
@@ -108,12 +101,12 @@ def test_r75_trades_are_counted_over_the_run_window_and_returns_are_not():
     counted = table.join(hypotheses.select("hypothesis_id", tested="n_run"), on="hypothesis_id")
     assert counted["n_run"].to_list() == counted["tested"].to_list()
     assert (table["n_run"] > table["n_train"] + table["n_validation"]).all()
-    w, _ = planted()
+    w, _ = planted_world()
     assert {"train", "validation"} == set(w.outcomes["split"])
 
 
 def test_without_a_tested_hypothesis_there_is_no_row():
-    w, hypotheses = planted()
+    w, hypotheses = planted_world()
     none = hypotheses.with_columns(is_eligible=pl.lit(value=False))
     assert enter_naively(none, w.outcomes, w.events, w.context, run=w.run).is_empty()
 

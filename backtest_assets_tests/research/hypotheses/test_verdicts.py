@@ -1,5 +1,4 @@
 import json
-from functools import cache
 
 import polars as pl
 import pytest
@@ -11,7 +10,7 @@ from backtest_assets.research.hypotheses.criteria import GATE_NUMBERS, status_co
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.research.hypotheses.shown import candidates_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import make_run, planted_world
 
 PERFECT = {
     "is_eligible": True, "phase1_decision": "pass", "p_rw": 0.05, "p_bh": 0.05, "expectancy_after_multiplicity_bps": 0.1,
@@ -30,12 +29,6 @@ def judged(**changes: object):
     )
     frame = frame.with_columns(**verdict_columns(make_run(500)))
     return frame.with_columns(**status_columns(make_run(500))).row(0, named=True)
-
-
-@cache
-def planted():
-    w = make_world(1, plant=Plant(bps=45))
-    return w, study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
 def test_numbers_exactly_at_their_limits_are_selected():
@@ -89,7 +82,7 @@ def test_untested_hypotheses_name_the_counts_that_were_short():
 
 
 def test_a_planted_edge_promotes_the_run():
-    w, table = planted()
+    w, table = planted_world()
     checklist = decide(table, candidates_of(w, table), run=w.run)
     assert set(checklist["gate"]) == set(CHECKLIST)
     assert checklist["is_passed"].all()
@@ -98,7 +91,7 @@ def test_a_planted_edge_promotes_the_run():
 
 
 def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_lost():
-    w, table = planted()
+    w, table = planted_world()
     lost = table.with_columns(gate_validation=pl.lit(value=False), status=pl.lit("rejected"))
     checklist = decide(lost, candidates_of(w, lost), run=w.run)
     failed = checklist.filter(~pl.col("is_passed"))
@@ -110,7 +103,7 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
 
 
 def test_a_frozen_family_stops_the_promotion_and_is_named():
-    w, _ = planted()
+    w, _ = planted_world()
     frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
     table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
     rows = {row["gate"]: row for row in decide(table, candidates_of(w, table), run=w.run).to_dicts()}
@@ -122,14 +115,14 @@ def test_a_frozen_family_stops_the_promotion_and_is_named():
 
 
 def test_no_hypothesis_no_promotion():
-    w, table = planted()
+    w, table = planted_world()
     checklist = decide(table.clear(), candidates_of(w, table.clear()), run=w.run)
     assert not checklist["is_passed"].any()
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
 
 
 def test_missing_evidence_is_an_error_and_stops_a_promotion():
-    w, table = planted()
+    w, table = planted_world()
     lame = table.with_columns(se_train_bps=pl.when(pl.int_range(pl.len()) > 0).then("se_train_bps"))
     checklist = decide(lame, candidates_of(w, table), run=w.run)
     assert checklist.filter(~pl.col("is_passed"))["gate"].to_list() == ["evidence_finite"]
@@ -137,7 +130,7 @@ def test_missing_evidence_is_an_error_and_stops_a_promotion():
 
 
 def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
-    w, table = planted()
+    w, table = planted_world()
     ledger = list_trials(table, "d1", run=w.run)
     tested = table.filter("is_eligible")
     assert tested.height == 2000
@@ -152,12 +145,12 @@ def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
 
 
 def test_untested_hypotheses_are_no_trials():
-    w, table = planted()
+    w, table = planted_world()
     assert list_trials(table.with_columns(is_eligible=pl.lit(value=False)), "d1", run=w.run).is_empty()
 
 
 def test_the_ledger_grows_with_other_data_or_settings_and_only_then():
-    w, table = planted()
+    w, table = planted_world()
     first = list_trials(table, "d1", run=w.run)
     assert_frame_equal(first, list_trials(table, "d1", run=w.run, previous=first))
     other_data = list_trials(table, "d2", run=w.run, previous=first)

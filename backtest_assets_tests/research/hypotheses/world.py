@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun, run_from_dict
 from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.rules import hold_neighbours
+from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.tables.bars import BARS_UM
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.events import EVENT_REGISTRY
@@ -64,6 +66,7 @@ def make_run(n_days: int, **settings: object) -> ResearchRun:
     return run_from_dict(given | {"end": f"{last:%Y-%m-%d}"} | settings)
 
 
+@cache
 def make_world(
     seed: int,
     *,
@@ -73,7 +76,8 @@ def make_world(
     drift_bps: float = 0.0,
     **settings: object,
 ) -> World:
-    """Make a market of two symbols with `n_events` events per symbol and family that phase 2 enumerates."""
+    """Make a market of two symbols with `n_events` events per symbol and family that phase 2 enumerates; kept for the tests of a
+    process, whose frames nobody can change."""
     run = make_run(n_days, **settings)
     rng = np.random.default_rng(seed)
     rng_of = {f: rng if f in FIRST else np.random.default_rng([seed, i]) for i, f in enumerate(EventType)}
@@ -89,6 +93,13 @@ def make_world(
     context = MARKET_CONTEXT.conform(pl.concat(_context(run, s, n_bars, rng) for s in SYMBOLS))
     registry = EVENT_REGISTRY.conform(events.drop("bar"))
     return World(run, bars, context, registry, EVENT_OUTCOMES.conform(outcomes), phase1_of(run.event_types), opens)
+
+
+@cache
+def planted_world() -> tuple[World, pl.DataFrame]:
+    """The world with an edge of 45 bps after volatility shocks, and its hypotheses."""
+    w = make_world(1, plant=Plant(bps=45))
+    return w, score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
 def _events(
