@@ -7,11 +7,11 @@ from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.hypotheses.days import DaySums
 from backtest_assets.research.hypotheses.inference import judge_together
 from backtest_assets.research.hypotheses.rules import HypothesisRule
-from backtest_assets_tests.research.hypotheses.test_study import planted
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 
 def eligible() -> pl.DataFrame:
-    return planted()[1].filter("is_eligible")
+    return planted_world()[1].filter("is_eligible")
 
 
 def test_r10_ess_is_scaled_to_the_events_of_the_run():
@@ -22,7 +22,7 @@ def test_r10_ess_is_scaled_to_the_events_of_the_run():
 
 
 def test_stressed_costs_are_one_and_a_half_times_the_costs():
-    rows, cost = eligible(), planted()[0].run.cost.round_trip_bps
+    rows, cost = eligible(), planted_world()[0].run.cost.round_trip_bps
     assert (rows["net_mean_train_bps"] - rows["stressed_mean_train_bps"]).to_list() == pytest.approx(
         [0.5 * cost] * rows.height
     )

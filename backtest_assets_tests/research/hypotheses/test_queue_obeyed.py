@@ -1,5 +1,4 @@
 from dataclasses import replace
-from functools import cache
 
 import polars as pl
 import pytest
@@ -14,7 +13,7 @@ from backtest_assets.research.hypotheses.rules import declared_rules
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, HYPOTHESIS_QUEUE
 from backtest_assets_tests.research.hypotheses.shown import candidates_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import make_run
 
 RUN = make_run(500, run_hypothesis_generator=1)
 SHOCK, DESYNC = EventType.VOL_SHOCK_RELAXATION, EventType.CROSS_VENUE_DESYNC
@@ -50,9 +49,8 @@ QUEUE = queue_of(
 )
 
 
-@cache
 def planted():
-    return make_world(1, plant=Plant(bps=45))
+    return planted_world()[0]
 
 
 def scored(queue, run=RUN):

@@ -8,7 +8,7 @@ import pytest
 
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.research.events.conditions import Condition, attach_conditions
-from backtest_assets_tests.research.hypotheses.test_study import planted
+from backtest_assets_tests.research.hypotheses.world import planted_world
 
 ROWS = [
     ("vol_shock_relaxation", "all", "long", 16),
@@ -34,12 +34,12 @@ def excesses(w, family, condition, side_rule, hold):
 
 def row_of(family, condition, side_rule, hold):
     own = {"event_type": family, "condition": condition, "side_rule": side_rule, "hold_bars": hold}
-    return planted()[1].filter(**own).row(0, named=True)
+    return planted_world()[1].filter(**own).row(0, named=True)
 
 
 @pytest.mark.parametrize("cell", ROWS)
 def test_the_iid_t_takes_every_trade_for_an_independent_one(cell):
-    x = excesses(planted()[0], *cell)
+    x = excesses(planted_world()[0], *cell)
     row = row_of(*cell)
     assert x.mean() / (x.std(ddof=1) / math.sqrt(x.size)) == pytest.approx(row["t_iid_train"], rel=1e-9)
     assert row["t_iid_train"] != pytest.approx(row["t_train"], rel=1e-3)
@@ -47,8 +47,8 @@ def test_the_iid_t_takes_every_trade_for_an_independent_one(cell):
 
 @pytest.mark.parametrize("cell", ROWS)
 def test_r12_the_older_penalties_are_shown_beside_the_deciding_one(cell):
-    x, row, w = excesses(planted()[0], *cell), row_of(*cell), planted()[0]
-    m, k = planted()[1]["is_eligible"].sum(), w.run.phase2_multiplicity_k
+    x, row, w = excesses(planted_world()[0], *cell), row_of(*cell), planted_world()[0]
+    m, k = planted_world()[1]["is_eligible"].sum(), w.run.phase2_multiplicity_k
     expected = k * x.std(ddof=1) * math.sqrt(math.log(m) / row["ess_train"])
     assert expected == pytest.approx(row["penalty_ln_m_bps"], rel=1e-9)
     assert expected * math.sqrt(2) == pytest.approx(row["penalty_2_ln_m_bps"], rel=1e-9)
@@ -56,7 +56,7 @@ def test_r12_the_older_penalties_are_shown_beside_the_deciding_one(cell):
 
 
 def test_both_sides_are_shrunk_towards_the_cost_and_never_past_it():
-    table = planted()[1].filter("is_eligible")
+    table = planted_world()[1].filter("is_eligible")
     raw, kept = table["excess_mean_train_bps"] + 12.0, table["shrunken_excess_mean_train_bps"] + 12.0
     assert ((kept * raw >= -1e-12) & (kept.abs() < raw.abs())).all()
     sides = table.group_by("event_type", "condition", "hold_bars").agg(pl.col("shrunken_excess_mean_train_bps").sum())
@@ -64,7 +64,7 @@ def test_both_sides_are_shrunk_towards_the_cost_and_never_past_it():
 
 
 def test_the_planted_edge_stands_and_the_best_of_the_others_falls_to_its_cost():
-    table = planted()[1].filter("is_eligible")
+    table = planted_world()[1].filter("is_eligible")
     best = table.filter(status="selected").sort("t_train").row(-1, named=True)
     assert 0.6 * best["excess_mean_train_bps"] < best["shrunken_excess_mean_train_bps"] < best["excess_mean_train_bps"]
     others = table.filter(pl.col("event_type") != EventType.VOL_SHOCK_RELAXATION, pl.col("t_train") > 0)
@@ -75,7 +75,7 @@ def test_the_planted_edge_stands_and_the_best_of_the_others_falls_to_its_cost():
 
 def test_what_was_not_tested_has_none_of_them():
     names = ["t_iid_train", "penalty_ln_m_bps", "penalty_2_ln_m_bps", "shrunken_excess_mean_train_bps"]
-    untested = planted()[1].filter(~pl.col("is_eligible")).select(names)
+    untested = planted_world()[1].filter(~pl.col("is_eligible")).select(names)
     assert untested.height
     assert untested.null_count().row(0) == (untested.height,) * 4
-    assert planted()[1].filter("is_eligible").select(names).null_count().row(0) == (0,) * 4
+    assert planted_world()[1].filter("is_eligible").select(names).null_count().row(0) == (0,) * 4

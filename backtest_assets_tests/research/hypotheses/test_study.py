@@ -13,7 +13,7 @@ from backtest_assets.errors import TableError
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses import rules, study, trades
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
-from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world
+from backtest_assets_tests.research.hypotheses.world import SYMBOLS, Plant, make_run, make_world, planted_world
 
 BREAKOUT = EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW
 
@@ -27,14 +27,8 @@ def study_of(w):
     return study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
 
-@cache
-def planted():
-    w = world(1, Plant(bps=45))
-    return w, study_of(w)
-
-
 def test_every_declared_hypothesis_has_one_row_whatever_the_outcomes():
-    w, table = planted()
+    w, table = planted_world()
     names = {(r.event_type, r.condition.name, r.side_rule, r.hold_bars) for r in rules.declared_rules(w.run)}
     assert len(names) == table.height == (5 * 19 + 8 * 21) * 2 * 4
     assert names == set(table.select("event_type", "condition", "side_rule", "hold_bars").rows())
@@ -84,7 +78,7 @@ def brute_force(w, rule):
     ],
 )
 def test_the_numbers_of_a_hypothesis_equal_a_loop_over_its_trades(family, condition, side_rule, hold):
-    w, table = planted()
+    w, table = planted_world()
     rule = rules.HypothesisRule(EventType(family), Condition(condition), SideRule(side_rule), hold)
     row = table.filter(pl.col("hypothesis_id") == rule.id("v1@p_centre")).row(0, named=True)
     expected = brute_force(w, rule)
@@ -92,7 +86,7 @@ def test_the_numbers_of_a_hypothesis_equal_a_loop_over_its_trades(family, condit
 
 
 def test_the_two_sides_of_a_hypothesis_mirror_each_other_around_the_cost():
-    _, table = planted()
+    _, table = planted_world()
     cost = 12.0
     own = table.filter(pl.col("condition") == "all", pl.col("hold_bars") == 16, pl.col("event_type") == BREAKOUT)
     with_event, against = own.sort("side_rule", descending=True).to_dicts()
@@ -103,7 +97,7 @@ def test_the_two_sides_of_a_hypothesis_mirror_each_other_around_the_cost():
 
 
 def test_a_planted_edge_is_selected_with_its_side_and_hold_and_nothing_else_is():
-    _, table = planted()
+    _, table = planted_world()
     selected = table.filter(pl.col("status") == "selected")
     best = selected.sort("t_train").row(-1, named=True)
     assert best["t_train"] > 6
@@ -113,7 +107,7 @@ def test_a_planted_edge_is_selected_with_its_side_and_hold_and_nothing_else_is()
 
 
 def test_a_frozen_family_is_rejected_and_still_adjusted_for():
-    w, table = planted()
+    w, table = planted_world()
     frozen = phase1_of(
         w.run.event_types,
         {"vol_shock_relaxation": {"decision": "freeze"}, "liquidity_vacuum": {"decision": "not_run"}},
@@ -128,7 +122,7 @@ def test_a_frozen_family_is_rejected_and_still_adjusted_for():
 
 
 def test_r12_narrowing_to_one_family_changes_no_number_of_its_hypotheses():
-    w, table = planted()
+    w, table = planted_world()
     for family in ("vol_shock_relaxation", "liquidity_vacuum"):
         one = replace(w.run, phase2_event_type=family)
         again = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=one)
@@ -147,7 +141,7 @@ def test_r12_narrowing_to_one_family_changes_no_number_of_its_hypotheses():
     ],
 )
 def test_a_family_without_one_decision_of_phase_1_is_refused(lame):
-    w, _ = planted()
+    w, _ = planted_world()
     with pytest.raises(TableError, match="has the decisions"):
         study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, lame(w.phase1), run=w.run)
 
@@ -187,7 +181,7 @@ def test_a_market_that_only_rises_selects_nothing():
 
 
 def test_row_order_of_the_inputs_changes_nothing():
-    w, table = planted()
+    w, table = planted_world()
     mixed = [f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars, w.phase1)]
     assert_frame_equal(table, study.score_hypotheses(*mixed, run=w.run), check_exact=True)
 
@@ -201,7 +195,7 @@ def test_too_few_events_are_not_tested_and_say_what_was_short():
 
 
 def test_a_run_without_any_event_still_declares_its_hypotheses():
-    w, _ = planted()
+    w, _ = planted_world()
     table = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, w.phase1, run=w.run)
     assert table.height == 2104
     assert set(table["status"]) == {"insufficient_evidence"}
@@ -215,7 +209,7 @@ def test_delays_past_half_the_hold_are_shown_but_do_not_count():
 
 
 def test_a_missing_neighbour_fails_the_curvature_gate():
-    w, table = planted()
+    w, table = planted_world()
     lamed = w.outcomes.filter(pl.col("variant") != "rate_plus")
     again = study.score_hypotheses(lamed, w.events, w.context, w.bars, w.phase1, run=w.run)
     assert table["gate_parameter_curvature"].any()
@@ -224,7 +218,7 @@ def test_a_missing_neighbour_fails_the_curvature_gate():
 
 
 def test_a_settlement_at_a_midnight_exit_is_booked_on_the_last_day_held():
-    w, table = planted()
+    w, table = planted_world()
     row = pl.col("accrual_day").list.len() == 1
     last = pl.col("accrual_day").list.last()
     lists = {
@@ -260,14 +254,14 @@ def test_drift_is_the_mean_return_per_bar_of_train_and_spans_gaps():
     ],
 )  # fmt: skip
 def test_tables_that_do_not_belong_together_are_refused(lame, message):
-    w, _ = planted()
+    w, _ = planted_world()
     outcomes, events, bars = lame(w)
     with pytest.raises(TableError, match=message):
         study.score_hypotheses(outcomes.cast(w.outcomes.schema), events, w.context, bars, w.phase1, run=w.run)
 
 
 def test_events_of_two_definitions_in_one_family_are_refused():
-    w, _ = planted()
+    w, _ = planted_world()
     mixed = w.events.with_columns(
         definition_version=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("v2")).otherwise("definition_version")
     )

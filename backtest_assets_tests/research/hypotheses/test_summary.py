@@ -11,8 +11,8 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses import rules, study, summary, trades
 from backtest_assets.research.hypotheses.days import book_days
 from backtest_assets.research.hypotheses.inference import day_gains
-from backtest_assets_tests.research.hypotheses.test_study import planted, study_of
-from backtest_assets_tests.research.hypotheses.world import Plant, make_world
+from backtest_assets_tests.research.hypotheses.test_study import study_of
+from backtest_assets_tests.research.hypotheses.world import Plant, make_world, planted_world
 
 
 def summary_of(w, table):
@@ -21,7 +21,7 @@ def summary_of(w, table):
 
 @cache
 def shown():
-    w, table = planted()
+    w, table = planted_world()
     return summary_of(w, table)
 
 
@@ -30,7 +30,7 @@ def values(frame):
 
 
 def test_the_summary_speaks_of_the_tested_hypotheses_and_their_penalty():
-    _, table = planted()
+    _, table = planted_world()
     told, tested = values(shown()), table.filter("is_eligible")
     assert set(summary.SUMMARY) == set(told)
     assert tested.height == told["n_tested"]
@@ -55,7 +55,7 @@ def test_a_run_of_several_entry_delays_is_summed_up_over_all_of_them():
 
 
 def test_a_narrowed_run_is_summed_up_over_all_that_it_adjusts_for():
-    w, _ = planted()
+    w, _ = planted_world()
     one = replace(w, run=replace(w.run, phase2_event_type="liquidity_vacuum"))
     table = study_of(one)
     assert table["is_eligible"].sum() < values(shown())["n_tested"]
@@ -75,7 +75,7 @@ def test_a_planted_edge_is_better_than_luck_and_a_market_without_one_is_not():
 
 
 def test_gains_of_a_day_are_the_day_sums_less_costs_in_the_direction_of_the_rule():
-    w, table = planted()
+    w, table = planted_world()
     own = w.outcomes.filter(pl.col("variant") == "centre", pl.col("delay_bars") == 0, pl.col("split") == "train")
     priced = trades.priced_trades(
         own, trades.asked_events(w.events, w.context, run=w.run), trades.train_drift(w.bars, run=w.run), run=w.run
@@ -93,14 +93,14 @@ def test_gains_of_a_day_are_the_day_sums_less_costs_in_the_direction_of_the_rule
 
 
 def test_nothing_tested_leaves_every_number_but_the_count_unknown():
-    w, _ = planted()
+    w, _ = planted_world()
     nothing = study.score_hypotheses(w.outcomes.clear(), w.events.clear(), w.context, w.bars, w.phase1, run=w.run)
     told = values(summary_of(w, nothing))
     assert told == dict.fromkeys(summary.SUMMARY) | {"n_tested": 0.0}
 
 
 def test_row_order_and_the_validation_split_change_nothing():
-    w, table = planted()
+    w, table = planted_world()
     outcomes, events, context, bars = (
         f.sample(fraction=1, shuffle=True, seed=5) for f in (w.outcomes, w.events, w.context, w.bars)
     )

@@ -66,7 +66,6 @@ def make_run(n_days: int, **settings: object) -> ResearchRun:
     return run_from_dict(given | {"end": f"{last:%Y-%m-%d}"} | settings)
 
 
-@cache
 def make_world(
     seed: int,
     *,
@@ -76,8 +75,7 @@ def make_world(
     drift_bps: float = 0.0,
     **settings: object,
 ) -> World:
-    """Make a market of two symbols with `n_events` events per symbol and family that phase 2 enumerates; kept for the tests of a
-    process, whose frames nobody can change."""
+    """Make a market of two symbols with `n_events` events per symbol and family that phase 2 enumerates."""
     run = make_run(n_days, **settings)
     rng = np.random.default_rng(seed)
     rng_of = {f: rng if f in FIRST else np.random.default_rng([seed, i]) for i, f in enumerate(EventType)}
@@ -97,7 +95,7 @@ def make_world(
 
 @cache
 def planted_world() -> tuple[World, pl.DataFrame]:
-    """The world with an edge of 45 bps after volatility shocks, and its hypotheses."""
+    """The world with an edge of 45 bps after volatility shocks, and its hypotheses, kept for the tests of a process."""
     w = make_world(1, plant=Plant(bps=45))
     return w, score_hypotheses(w.outcomes, w.events, w.context, w.bars, w.phase1, run=w.run)
 
