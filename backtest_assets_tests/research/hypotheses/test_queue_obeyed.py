@@ -13,7 +13,7 @@ from backtest_assets.research.hypotheses.rules import declared_rules
 from backtest_assets.research.hypotheses.trials import list_trials
 from backtest_assets.tables.hypotheses import HYPOTHESES, HYPOTHESIS_QUEUE
 from backtest_assets_tests.research.hypotheses.shown import candidates_of
-from backtest_assets_tests.research.hypotheses.world import make_run
+from backtest_assets_tests.research.hypotheses.world import make_run, planted_world
 
 RUN = make_run(500, run_hypothesis_generator=1)
 SHOCK, DESYNC = EventType.VOL_SHOCK_RELAXATION, EventType.CROSS_VENUE_DESYNC
