@@ -10,9 +10,3 @@ The map of the house, lowest room first; a room imports only from rooms below it
 - `settings`: the environment, read once.
 - `defs`: everything that imports Dagster; `definitions`: the composition root; `cli`: the command line.
 """
-
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251  # before numpy loads, or it is not read
-"""Linear algebra on one thread unless the environment says otherwise: our matrices are small, and two threads that wait for
-each other on a busy machine took up to a hundred times as long (the eigenvalues of 900 days: 4 s instead of 0.04 s)."""

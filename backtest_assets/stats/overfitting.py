@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from scipy import linalg, special
+from threadpoolctl import threadpool_limits
 
 from backtest_assets.stats.arrays import FloatArray
 
@@ -113,8 +114,10 @@ def effective_rank(matrix: FloatArray) -> float:
         raise ValueError(message)
     if matrix.shape[0] == 0 or not float(np.trace(matrix)) > 0:
         return math.nan
-    # Values alone are cheapest by QR iteration; the default (MRRR) takes several times as long on these matrices.
-    values = np.maximum(np.asarray(linalg.eigvalsh(matrix, driver="ev"), dtype=np.float64), 0.0)
+    # Values alone are cheapest by QR iteration; the default (MRRR) takes several times as long on these matrices. Threads that
+    # wait for each other on a busy machine made 900 days cost 4 s instead of 0.04 s.
+    with threadpool_limits(limits=1, user_api="blas"):
+        values = np.maximum(np.asarray(linalg.eigvalsh(matrix, driver="ev"), dtype=np.float64), 0.0)
     shares = values / values.sum()
     positive = shares[shares > 0]
     return math.exp(-float(positive @ np.log(positive)))
