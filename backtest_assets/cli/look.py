@@ -15,8 +15,10 @@ from rich.table import Table as Grid
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.run import report_path
 from backtest_assets.cli.session import ERR, OUT, open_session, open_settings
+from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.driver import Session, run_rows
-from backtest_assets.defs.guard import Guard, Judged, Refusal, judgements
+from backtest_assets.defs.guard import Guard
+from backtest_assets.defs.judgements import Judged, judgements
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, window_partitions
 from backtest_assets.domain.clock import months_between, parse_day, utc

@@ -12,9 +12,10 @@ from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
 from backtest_assets.cli.session import ERR, OUT, open_session
+from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.desk import chronicle_rows
 from backtest_assets.defs.driver import Session
-from backtest_assets.defs.guard import Guard, Refusal
+from backtest_assets.defs.guard import Guard
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.errors import RefusedError

@@ -7,7 +7,8 @@ from typing import Final
 import dagster as dg
 import polars as pl
 
-from backtest_assets.defs.guard import Admitted, Guard, check_unaltered, inspect, refusal_failure
+from backtest_assets.defs.admission import Admitted
+from backtest_assets.defs.guard import Guard, check_unaltered, inspect, refusal_failure
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_chronicle

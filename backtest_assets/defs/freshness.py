@@ -6,8 +6,9 @@ from typing import Final, TypeAlias
 
 import dagster as dg
 
+from backtest_assets.defs.admission import Admitted, Refusal
 from backtest_assets.defs.code_version import code_version
-from backtest_assets.defs.guard import Admitted, Guard, Refusal, inspect
+from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.listing import LIFE, listing_notes
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.resources import LakeResource

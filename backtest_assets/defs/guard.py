@@ -5,97 +5,25 @@ registry and never over the loaded definitions (which are incomplete in some pro
 up: what was made from a partition that is closed, or was made again since, may not be read either.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 from dagster._core.events import DagsterEventType
 
-from backtest_assets.defs.listing import LIFE, facts_of
+from backtest_assets.defs.admission import Admitted, Inspection, Refusal, TableLog, attempt_of, objection
+from backtest_assets.defs.chronicle import Chronicles
+from backtest_assets.defs.listing import facts_of
 from backtest_assets.defs.partitions import partition_from_key
-from backtest_assets.defs.reads import READS, is_chronicle
+from backtest_assets.defs.reads import is_chronicle
 from backtest_assets.defs.resources import LakeResource
-from backtest_assets.defs.verdicts import Told, VerdictRow, evaluations, newest_verdicts
+from backtest_assets.defs.verdicts import evaluations, newest_verdicts
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError, TamperedError
-from backtest_assets.gates.gate import Gate
 from backtest_assets.gates.registry import GATES
-from backtest_assets.lake.publication import Input, Publication
+from backtest_assets.lake.publication import Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
-
-ATTEMPT: Final = ("code_version", "source", "fingerprint", "limits_digest", *LIFE)
-"""Facts that `publish` records with a red verdict: while they stay the same, trying again gives the same verdict."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a partition may not be read.
-
-    Attributes:
-        table: its table.
-        partition: the partition.
-        reason: the most telling objection.
-        attempt: what the red attempt was made of (`ATTEMPT`); empty if no gate was red.
-    """
-
-    table: str
-    partition: Partition
-    reason: str
-    attempt: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    def __str__(self) -> str:
-        return f"{self.table}[{self.partition.label}]: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A partition that may be read: its verified publication and the materialisation that its verdicts are about."""
-
-    publication: Publication
-    materialization_id: int
-
-    def input_for(self, reader: str) -> Input:
-        """Return the lineage record of a table's reading it."""
-        made = self.publication
-        facts = facts_of(made.notes, reader)
-        return Input(made.table, made.partition.label, made.digest, self.materialization_id, facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What the guard says of some partitions of one table."""
-
-    admitted: tuple[Admitted, ...]
-    refused: tuple[Refusal, ...]
-
-
-@dataclass(slots=True)
-class _Table:
-    """What the event log says of one table."""
-
-    verdicts: Mapping[tuple[str, str], VerdictRow]
-    latest: Mapping[str, int]
-    judged: dict[str, str] = field(default_factory=dict[str, str])
-    """Publication that the verdict of one gate is about, by partition as far as asked: all gates judge one publication."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Chronicle:
-    """What the guard says of a chronicle, and the content digests of the versions that led to what the lake serves."""
-
-    answer: Admitted | Refusal
-    held: frozenset[str]
-
-
-_NO_CHRONICLE: Final = "nothing knows of it; materialise it first"
-_LOST: Final = "{} recorded version {}, which the lake's did not grow from"
-_CHRONICLE_FIX: Final = (
-    "Nothing is counted without it: materialise it again if its run broke off; if files are gone or changed put them back "
-    "from a backup, or use another BACKTEST_DATA_ROOT"
-)
 
 
 class Guard:
@@ -103,11 +31,11 @@ class Guard:
 
     def __init__(self, instance: dg.DagsterInstance, lake: LakeResource) -> None:
         self._instance, self._lake, self._limits = instance, lake.lake, lake.settings.limits
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, TableLog] = {}
         self._labels: set[str] = set()
         self._inspected: dict[tuple[str, Partition], Admitted | Refusal] = {}
         self._closed: dict[tuple[str, str], str | Publication] = {}
-        self._chronicles: dict[str, Mapping[str, _Chronicle]] = {}
+        self._chronicles = Chronicles(instance, self._lake, self._table)
 
     def inspect(self, table: str, partitions: Iterable[Partition]) -> Inspection:
         """Ask of each partition whether it may be read.
@@ -131,80 +59,8 @@ class Guard:
         )
 
     def inspect_chronicles(self, table: str, required: Iterable[Partition] = ()) -> Inspection:
-        """Ask of every partition of a table that only grows whether it is still the whole chronicle of what was done.
-
-        Asked of are the partitions that the event log, the lake or the lineage of any published table knows of. One is
-        admitted if its gates are green on exactly the version that the lake serves, its bytes are what was published,
-        and every version that lineage recorded is the current one or one that it grew from. What it was made from may
-        have changed since: that does not undo what was done.
-
-        Args:
-            table: the table.
-            required: partitions that must be among them.
-
-        Raises:
-            KeyError: if the table has no registered gates.
-        """
-        known = self._chronicles_of(table)
-        lacking = [Refusal(table, p, _NO_CHRONICLE) for p in required if p.label not in known]
-        return Inspection(
-            tuple(one.answer for one in known.values() if isinstance(one.answer, Admitted)),
-            (*(one.answer for one in known.values() if isinstance(one.answer, Refusal)), *lacking),
-        )
-
-    def _chronicles_of(self, table: str) -> Mapping[str, "_Chronicle"]:
-        if table not in self._chronicles:
-            witnessed = self._witnessed(table)
-            log = self._table(table)
-            labels = {*log.latest, *(one.label for one in self._lake.partitions(table)), *witnessed}
-            self._chronicles[table] = {
-                label: self._chronicle(table, label, witnessed.get(label, {})) for label in sorted(labels)
-            }
-        return self._chronicles[table]
-
-    def _chronicle(self, table: str, label: str, witnessed: Mapping[str, str]) -> "_Chronicle":
-        log, partition = self._table(table), partition_from_key(TABLES[table], label)
-        rows = {gate: log.verdicts.get((gate.name, label)) for gate in GATES[table]}
-        told = evaluations(self._instance, [row for row in rows.values() if row is not None])
-        judged = {gate: None if row is None else told.get(row.row_id) for gate, row in rows.items()}
-        materialization_id, held = log.latest.get(label), frozenset[str]()
-        try:
-            publication = self._lake.current(table, partition)
-            reason = "the lake holds nothing of it" if publication is None else None
-            reason = reason or _objection(publication, materialization_id, judged)
-            if reason is None and publication is not None:
-                self._lake.verify(publication)
-                held = frozenset(one.digest for one in self._lake.history(table, partition))
-                reason = next(
-                    (_LOST.format(who, digest[:12]) for digest, who in witnessed.items() if digest not in held), None
-                )
-        except BacktestAssetsError as error:
-            publication, reason = None, str(error)
-        if reason is None and publication is not None and materialization_id is not None:
-            return _Chronicle(Admitted(publication, materialization_id), held)
-        seen = f"; known to {', '.join(sorted(set(witnessed.values())))}" if witnessed else ""
-        return _Chronicle(Refusal(table, partition, f"{reason}{seen}. {_CHRONICLE_FIX}"), held)
-
-    def _witnessed(self, table: str) -> Mapping[str, Mapping[str, str]]:
-        """Return the digests of a table's partitions that lineage in the lake recorded, each with a table that did."""
-        found: dict[str, dict[str, str]] = {}
-        for reader in (name for name, reads in READS.items() if any(read.table == table for read in reads)):
-            for partition in self._lake.partitions(reader):
-                publication = self._lake.current(reader, partition)
-                for used in () if publication is None else publication.inputs:
-                    if used.table == table:
-                        found.setdefault(used.partition, {}).setdefault(used.digest, f"{reader}[{partition.label}]")
-        return found
-
-    def _chronicle_objection(self, used: Input) -> str | None:
-        chronicle = self._chronicles_of(used.table).get(used.partition)
-        if chronicle is None:
-            return f"made from {used.table}[{used.partition}], which is closed: {_NO_CHRONICLE}"
-        if isinstance(chronicle.answer, Refusal):
-            return f"made from {used.table}[{used.partition}], which is closed: {chronicle.answer.reason}"
-        if used.digest not in chronicle.held:
-            return f"made from a version of {used.table}[{used.partition}] that the lake's did not grow from"
-        return None
+        """Ask of every partition of a table that only grows; see `Chronicles.inspect`."""
+        return self._chronicles.inspect(table, required)
 
     def _inspect(self, table: str, partitions: Sequence[Partition]) -> None:
         log = self._table(table)
@@ -219,7 +75,7 @@ class Guard:
             answer: Admitted | Refusal
             try:
                 publication = self._lake.current(table, partition)
-                reason = _objection(publication, materialization_id, records)
+                reason = objection(publication, materialization_id, records)
                 if reason is None and publication is not None:
                     self._lake.verify(publication)
                     reason = self._limits_objection(publication) or self._upstream_objection(publication)
@@ -228,14 +84,14 @@ class Guard:
             if reason is None and publication is not None and materialization_id is not None:
                 answer = Admitted(publication, materialization_id)
             else:
-                answer = Refusal(table, partition, reason or "it is not published", _attempt(records))
+                answer = Refusal(table, partition, reason or "it is not published", attempt_of(records))
             self._inspected[table, partition] = answer
 
     def _upstream_objection(self, made: Publication) -> str | None:
         self._labels |= {used.partition for used in made.inputs}
         for used in made.inputs:
             if is_chronicle(made.table, used.table):
-                objection = self._chronicle_objection(used)
+                objection = self._chronicles.objection(used)
                 if objection is not None:
                     return objection
                 continue
@@ -296,12 +152,12 @@ class Guard:
                 log.judged[one] = "" if found is None else str(found.facts.get("publication", ""))
         return log.judged[label]
 
-    def _table(self, table: str) -> _Table:
+    def _table(self, table: str) -> TableLog:
         if table not in self._tables:
             latest = self._instance.event_log_storage.get_latest_storage_id_by_partition(
                 dg.AssetKey(table), DagsterEventType.ASSET_MATERIALIZATION
             )
-            self._tables[table] = _Table(newest_verdicts(self._instance, table), latest)
+            self._tables[table] = TableLog(newest_verdicts(self._instance, table), latest)
         return self._tables[table]
 
 
@@ -352,101 +208,3 @@ def check_unaltered(instance: dg.DagsterInstance, lake: Lake, table: str, partit
         )
         raise TamperedError(message)
     return current
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A gate's newest completed evaluation of one partition, for people to read."""
-
-    table: str
-    partition: str
-    gate: str
-    severity: str
-    passed: bool
-    observed: str
-    limit: str
-    unit: str
-    detail: str
-    dagster_run_id: str
-
-
-def judgements(instance: dg.DagsterInstance, table: str, partitions: Iterable[Partition]) -> tuple[Judged, ...]:
-    """Return the newest evaluation of every registered gate on every partition; a gate never evaluated is red."""
-    newest = newest_verdicts(instance, table)
-    asked = [(gate, p, newest.get((gate.name, p.label))) for p in partitions for gate in GATES[table]]
-    told = evaluations(instance, [row for _, _, row in asked if row is not None])
-    return tuple(_judged(table, gate, p, None if row is None else told.get(row.row_id)) for gate, p, row in asked)
-
-
-def _judged(table: str, gate: Gate, partition: Partition, told: Told | None) -> Judged:
-    where = (table, partition.label, gate.name)
-    if told is None:
-        never = "never evaluated; materialise the partition"
-        return Judged(
-            *where, gate.severity.value, passed=False, observed="", limit="", unit="", detail=never, dagster_run_id=""
-        )
-    facts = {name: _text(value) for name, value in told.facts.items()}
-    return Judged(
-        *where,
-        told.severity.value,
-        passed=told.passed,
-        observed=facts.get("observed", ""),
-        limit=facts.get("limit", ""),
-        unit=facts.get("unit", ""),
-        detail=told.detail,
-        dagster_run_id=told.run_id,
-    )
-
-
-def _text(value: object) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _objection(
-    publication: Publication | None,
-    materialization_id: int | None,
-    records: Mapping[Gate, Told | None],
-) -> str | None:
-    """Return why a partition may not be read, the most telling reason first; None if it may."""
-    for gate, told in _red(records):
-        return f"gate {gate.name} FAILED: {told.detail}"
-    if materialization_id is None:
-        return "never materialised; materialise it first"
-    if publication is None:
-        return "materialised once, but the lake holds nothing; materialise it again"
-    return next(
-        (
-            f"gate {gate.name} {fault}; materialise the partition again, with its checks"
-            for gate, told in records.items()
-            if (fault := _fault(told, materialization_id, publication)) is not None
-        ),
-        None,
-    )
-
-
-def _red(records: Mapping[Gate, Told | None]) -> Iterator[tuple[Gate, Told]]:
-    for gate, told in records.items():
-        if told is not None and not told.passed and not _is_remark(gate, told):
-            yield gate, told
-
-
-def _attempt(records: Mapping[Gate, Told | None]) -> Mapping[str, str]:
-    """Return what the red attempt was made of, if its newest verdicts agree on it."""
-    attempts = [
-        {name: str(value) for name, value in told.facts.items() if name in ATTEMPT} for _, told in _red(records)
-    ]
-    return attempts[0] if attempts and all(attempt == attempts[0] for attempt in attempts) else {}
-
-
-def _is_remark(gate: Gate, told: Told) -> bool:
-    return gate.severity is Severity.WARN and told.severity is Severity.WARN
-
-
-def _fault(told: Told | None, materialization_id: int, publication: Publication) -> str | None:
-    if told is None:
-        return "was never evaluated"
-    if told.materialization_id != materialization_id:
-        return "judged another materialisation than the latest"
-    if told.facts.get("publication") != publication.publication_id:
-        return "judged another version than the lake serves"
-    return None

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
-from backtest_assets.defs.guard import Admitted, Guard, Inspection, Refusal, refusal_failure
+from backtest_assets.defs.admission import Admitted, Inspection, Refusal
+from backtest_assets.defs.guard import Guard, refusal_failure
 from backtest_assets.defs.reads import READS, Read, lacking
 from backtest_assets.domain.clock import months_between
 from backtest_assets.domain.market import Partition

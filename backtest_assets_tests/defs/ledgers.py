@@ -14,9 +14,10 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from backtest_assets.defs.admission import Inspection
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import chronicle_rows
-from backtest_assets.defs.guard import Guard, Inspection, check_unaltered, refusal_failure
+from backtest_assets.defs.guard import Guard, check_unaltered, refusal_failure
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource

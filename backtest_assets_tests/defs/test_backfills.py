@@ -16,8 +16,9 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionStatus
 
 from backtest_assets.defs.driver import MarketOrder, drive_market
-from backtest_assets.defs.guard import Guard, inspect, judgements
+from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.jobs import MARKET
+from backtest_assets.defs.judgements import judgements
 from backtest_assets.defs.lost_runs import report_lost_runs
 from backtest_assets.defs.top_up import DAILY_TOP_UP, TAG, due, submit
 from backtest_assets.domain.clock import utc

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.defs.driver import Work
-from backtest_assets.defs.guard import Judged, judgements
+from backtest_assets.defs.judgements import Judged, judgements
 from backtest_assets.domain.clock import utc
 from backtest_assets.domain.limits import DEFAULT_LIMITS, MarketLimits
 from backtest_assets.domain.market import Partition

@@ -15,7 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backtest_assets.defs.driver import Work
-from backtest_assets.defs.guard import judgements
+from backtest_assets.defs.judgements import judgements
 from backtest_assets.domain.clock import month_end, month_start, utc
 from backtest_assets.domain.market import Listing, Partition
 from backtest_assets.lake.publication import Publication

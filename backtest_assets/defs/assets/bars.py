@@ -8,8 +8,9 @@ from typing import TypeAlias
 import dagster as dg
 import polars as pl
 
+from backtest_assets.defs.admission import Admitted
 from backtest_assets.defs.assets.asset import table_asset
-from backtest_assets.defs.guard import Admitted, Guard
+from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.publish import AssetEvent, Made, publish
