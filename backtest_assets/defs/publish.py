@@ -34,6 +34,8 @@ from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.contract import Table
 
+RUN_CLASS: Final = "run_class"
+"""What says with everything a run makes whether it is production or diagnostic."""
 MAX_SHOWN: Final = 200
 """Rows of a table in a materialisation's metadata: every event of the log is read whole, and lists are for SQL."""
 
@@ -240,6 +242,7 @@ def _materializations(
             asset_key=step.table.name,
             metadata=common | _facts(publication) | _tables(one.shown),
             data_version=dg.DataVersion(publication.digest),
+            tags=_class_tags(publication.notes),
         )
         return
     _tell(step, {one.partition.label: _facts(publication) | _tables(one.shown) for one, publication in greens})
@@ -272,7 +275,12 @@ def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
 
 def _class_of(run: ResearchRun) -> Mapping[str, str]:
     """Say on everything a run makes whether its strict rules held (R78, R84, R90)."""
-    return {"run_class": run.run_class, "non_production_overrides": ",".join(run.non_production_overrides)}
+    return {RUN_CLASS: run.run_class, "non_production_overrides": ",".join(run.non_production_overrides)}
+
+
+def _class_tags(notes: Mapping[str, str]) -> dict[str, str]:
+    """Tag what a run makes with its class, by which the UI filters; nothing for the market layer."""
+    return {f"backtest_assets/{RUN_CLASS}": notes[RUN_CLASS]} if RUN_CLASS in notes else {}
 
 
 def _tables(shown: Mapping[str, pl.DataFrame]) -> dict[str, dg.MetadataValue]:

@@ -57,9 +57,7 @@ def _impossible(evidence: Evidence) -> pl.DataFrame:
         return evidence.frame.clear().select("statistic", "value")
     may_be = {
         "luckiest_null_t": told["luckiest_null_t"] > 0 or told["n_tested"] == 1,
-        "n_effective_trials": 1 - MAX_PENALTY_ERROR
-        <= told["n_effective_trials"]
-        <= told["n_tested"] + MAX_PENALTY_ERROR,
+        "effective_rank": 1 - MAX_PENALTY_ERROR <= told["effective_rank"] <= told["n_tested"] + MAX_PENALTY_ERROR,
         "spa_statistic": told["spa_statistic"] >= 0,
         "spa_p_lower": 0 < told["spa_p_lower"] <= told["spa_p_consistent"],
         "spa_p_consistent": 0 < told["spa_p_consistent"] <= told["spa_p_upper"],

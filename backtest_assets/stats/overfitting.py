@@ -123,7 +123,7 @@ def effective_rank(matrix: FloatArray) -> float:
     return math.exp(-float(positive @ np.log(positive)))
 
 
-def effective_trials(series: FloatArray) -> float:
+def effective_rank_of(series: FloatArray) -> float:
     """Return how many independent trials a set of correlated ones is worth: the effective rank of their correlations.
 
     Args:

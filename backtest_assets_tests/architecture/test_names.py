@@ -6,6 +6,7 @@ import pytest
 
 import backtest_assets
 from backtest_assets.defs import assets
+from backtest_assets.defs.jobs import DISCOVERY, MARKET
 from backtest_assets.defs.reads import READS
 from backtest_assets.gates.registry import GATES
 from backtest_assets.stages import Stage
@@ -25,6 +26,14 @@ def test_every_read_is_a_table_that_comes_earlier():
     for table, reads in READS.items():
         for read in reads:
             assert order.index(read.table) < order.index(table), (table, read.table)
+
+
+def test_r8_r17_discovery_ends_at_the_blueprints_and_needs_nothing_of_execution():
+    assert DISCOVERY[0] == "research_run"
+    assert {"hypotheses", "edge_candidates", "research_checklist", "blueprints"} <= set(DISCOVERY)
+    assert not {"simulation_ledger", "walkforward_summary", "promotions", "report"} & set(DISCOVERY)
+    for table in DISCOVERY:
+        assert {read.table for read in READS[table]} <= {*DISCOVERY, *MARKET}, table
 
 
 def test_every_stage_is_the_same_word_in_every_room():

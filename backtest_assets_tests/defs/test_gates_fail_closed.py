@@ -342,20 +342,35 @@ def test_the_loser_of_a_race_leaves_the_winners_verdict_alone(world: World, monk
     assert refusals(world) == ""
 
 
-def frozen(world: World, fees_bps: float = 4.0) -> ResearchRun:
-    return ResearchRun(
-        run_id="R1", symbols="AAAUSDT", start="2024-01-01", end="2024-03-31", source=world.spec, fees_bps=fees_bps
-    )
+def frozen(world: World, **settings: object) -> ResearchRun:
+    run = ResearchRun(run_id="R1", symbols="AAAUSDT", start="2024-01-01", end="2024-03-31", source=world.spec)
+    return replace(run, **settings)
 
 
-def freeze(world: World) -> Path:
-    run = frozen(world)
+def freeze(world: World, **settings: object) -> Path:
+    run = frozen(world, **settings)
     world.session.instance.add_dynamic_partitions("run_id", ["R1"])
     assert (
         _execute(world.session, "discovery", ["research_run"], {**QUIET, **config_from_run(run)}, partition_key="R1")
         == []
     )
     return world.settings.data_root / "lake" / "research_run" / "run_id=R1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "run_class"), [({}, "production"), ({"strategy_blueprint_allow_naive_entry_fail": 1}, "diagnostic")]
+)
+def test_r78_r90_the_class_of_a_run_and_what_it_overrides_stand_on_what_it_makes(
+    world: World, settings, run_class: str
+):
+    freeze(world, **settings)
+    (made,) = world.session.instance.fetch_materializations(dg.AssetKey("research_run"), limit=9).records
+    assert made.asset_materialization is not None
+    assert made.asset_materialization.tags is not None
+    assert made.asset_materialization.tags["backtest_assets/run_class"] == run_class
+    told = world.lake.current("research_run", Partition.of_run("R1"))
+    assert told is not None
+    assert told.notes["non_production_overrides"] == ",".join(settings)
 
 
 @pytest.mark.parametrize("harm", ["pointer removed", "rows edited", "everything removed"])

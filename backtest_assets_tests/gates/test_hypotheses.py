@@ -109,7 +109,7 @@ def test_a_narrowed_run_has_the_hypotheses_of_its_family_and_no_other():
     "change",
     [{"split": pl.lit("test")}, {"exited_at": pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))}],
 )
-def test_outcomes_of_the_test_window_break_the_seal(change):
+def test_x12_outcomes_of_the_test_window_break_the_seal(change):
     w, hypotheses = planted_world()
     asked = evidence(HYPOTHESES, hypotheses, inputs={"event_outcomes": w.outcomes.with_columns(**change)})
     assert "test_stays_sealed" in red(GATES_HYPOTHESES, asked)

@@ -55,7 +55,7 @@ def test_no_row_and_unknown_rows_are_red():
         (lambda: with_value("spa_statistic", float("nan")), "numbers_known"),
         (lambda: with_value("spa_p_lower", 0.9), "numbers_possible"),
         (lambda: with_value("spa_p_upper", 1.1), "numbers_possible"),
-        (lambda: with_value("n_effective_trials", 1e6), "numbers_possible"),
+        (lambda: with_value("effective_rank", 1e6), "numbers_possible"),
         (lambda: with_value("spa_block_length", 0.5), "numbers_possible"),
         (lambda: with_value("luckiest_null_t", 2.0), "penalty_agrees"),
         (lambda: with_value("day_lag_p", 0.001), "days_uncorrelated"),

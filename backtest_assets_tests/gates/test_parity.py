@@ -61,7 +61,7 @@ def test_no_events_are_legal_only_where_no_candidate_was_accepted():
 
 
 @pytest.mark.parametrize("row", [0, EVENTS.height // 2, EVENTS.height - 1])
-def test_a_lost_event_is_found_and_shown(row):
+def test_x6_a_lost_event_is_found_and_shown(row):
     lost = EVENTS.row(row, named=True)
     evidence = registered(EVENTS.filter(pl.int_range(pl.len()) != row))
     assert {"recounted", "same_events"} == red(GATES_EVENT_REGISTRY, evidence)

@@ -76,7 +76,7 @@ def test_every_series_equals_the_naive_one(phi, n, max_lag):
 # Laws and edges.
 
 
-def test_a_tenth_of_the_series_limits_the_lags():
+def test_r11_a_tenth_of_the_series_limits_the_lags():
     assert effective_sample_size(np.arange(50.0), 24).last_lag <= 5
 
 

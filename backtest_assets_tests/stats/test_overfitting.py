@@ -9,7 +9,7 @@ from scipy import stats
 
 from backtest_assets.stats.overfitting import (
     effective_rank,
-    effective_trials,
+    effective_rank_of,
     expected_maximum,
     maximum_moments,
     minimum_backtest_years,
@@ -125,8 +125,8 @@ def test_effective_trials_are_the_rank_of_the_correlations_from_either_side():
     wide, tall = rng.standard_normal((12, 40)), rng.standard_normal((400, 7)) @ rng.standard_normal((7, 7))
     for series in (wide, tall):
         expected = effective_rank(np.atleast_2d(np.corrcoef(series.T)))
-        assert expected == pytest.approx(effective_trials(series))
-    assert 1 <= effective_trials(wide) <= 11
+        assert expected == pytest.approx(effective_rank_of(series))
+    assert 1 <= effective_rank_of(wide) <= 11
 
 
 # Laws and edges.
@@ -134,16 +134,16 @@ def test_effective_trials_are_the_rank_of_the_correlations_from_either_side():
 
 def test_copies_and_mirror_images_are_no_new_trials():
     x = np.random.default_rng(3).standard_normal((300, 5))
-    assert effective_trials(x) == pytest.approx(effective_trials(np.hstack([x, -x, 3.0 * x])))
-    assert effective_trials(x[:, [0, 0, 0]]) == pytest.approx(1.0)
+    assert effective_rank_of(x) == pytest.approx(effective_rank_of(np.hstack([x, -x, 3.0 * x])))
+    assert effective_rank_of(x[:, [0, 0, 0]]) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_known_is_nan():
-    assert math.isnan(effective_trials(np.zeros((5, 3))))
-    assert math.isnan(effective_trials(np.zeros((5, 0))))
+    assert math.isnan(effective_rank_of(np.zeros((5, 3))))
+    assert math.isnan(effective_rank_of(np.zeros((5, 0))))
     assert math.isnan(effective_rank(np.zeros((2, 2))))
     x = np.random.default_rng(4).standard_normal((40, 2))
-    assert effective_trials(x) == effective_trials(np.column_stack([x, np.full(40, 0.1)]))
+    assert effective_rank_of(x) == effective_rank_of(np.column_stack([x, np.full(40, 0.1)]))
     lone = overfitting_probability(np.column_stack([x[:, 0], np.full(40, 0.1)]), n_blocks=4)
     assert math.isnan(lone.probability)
     assert math.isnan(lone.mean_logit)
@@ -166,4 +166,4 @@ def test_impossible_arguments_are_refused():
     with pytest.raises(ValueError, match="square"):
         effective_rank(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="finite"):
-        effective_trials(np.full((3, 2), np.nan))
+        effective_rank_of(np.full((3, 2), np.nan))

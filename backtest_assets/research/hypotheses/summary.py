@@ -22,7 +22,7 @@ from backtest_assets.research.hypotheses.study import eligible_rules
 from backtest_assets.research.hypotheses.trades import asked_events, priced_trades, run_conditions, train_drift
 from backtest_assets.stats.bootstrap import N_DRAWS
 from backtest_assets.stats.dependence import day_lag, optimal_block_length
-from backtest_assets.stats.overfitting import effective_trials
+from backtest_assets.stats.overfitting import effective_rank_of
 from backtest_assets.stats.spa import N_DRAWS as N_SPA_DRAWS
 from backtest_assets.stats.spa import superior_ability
 from backtest_assets.tables.hypotheses import INFERENCE_SUMMARY
@@ -31,7 +31,7 @@ SUMMARY: Final = {
     "n_tested": "hypotheses",
     "luckiest_null_t": "standard errors",
     "n_wild_draws": "draws",
-    "n_effective_trials": "trials",
+    "effective_rank": "trials",
     "spa_statistic": "standard errors",
     "spa_p_lower": "probability",
     "spa_p_consistent": "probability",
@@ -133,7 +133,7 @@ def _numbers(rules: Sequence[HypothesisRule], sums: DaySums, run: ResearchRun) -
     return {
         "luckiest_null_t": luckiest,
         "n_wild_draws": float(N_DRAWS),
-        "n_effective_trials": effective_trials(residuals),
+        "effective_rank": effective_rank_of(residuals),
         "spa_statistic": ability.statistic,
         "spa_p_lower": ability.p_lower,
         "spa_p_consistent": ability.p_consistent,
@@ -158,7 +158,7 @@ def _reading(name: str, found: dict[str, float]) -> str:
         "n_tested": "hypotheses with enough events and days; the adjustment is over all of them",
         "luckiest_null_t": f"t that the luckiest of {n:.0f} hypotheses shows without any edge; the penalty is k x se x this",
         "n_wild_draws": "draws of the shared wild day bootstrap, which decides",
-        "n_effective_trials": f"what {n:.0f} correlated hypotheses are worth in independent ones: effective rank of their days",
+        "effective_rank": f"what {n:.0f} correlated hypotheses are worth in independent ones: effective rank of their days",
         "spa_statistic": "largest studentised mean per day; shown, not deciding",
         "spa_p_lower": "too small by construction: the losers are left out",
         "spa_p_consistent": (

@@ -16,6 +16,7 @@ from backtest_assets.research.report.performance import (
     equity_frame,
     equity_rows,
     expectancy_grid,
+    penalised_floors,
     performance_grid,
     read_test,
     walkforward_grid,
@@ -97,8 +98,9 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
 def _execution_parts(inputs: ReportInputs, judgement: Judgement) -> Mapping[str, Part]:
     if inputs.execution is None:
         return {}
+    floors_bps = penalised_floors(inputs.blueprints, inputs.hypotheses)
     return {
-        "expectancy": expectancy_grid(inputs.execution, judgement),
+        "expectancy": expectancy_grid(inputs.execution, judgement, floors_bps=floors_bps),
         "walkforward": walkforward_grid(inputs.execution),
         "performance": performance_grid(inputs.execution),
         "equity": equity_rows(equity_frame(inputs.execution)),

@@ -31,17 +31,18 @@ PARTS: Final = (
 )
 
 
-def expectancy_grid(execution: Execution, judgement: Judgement) -> Grid:
+def expectancy_grid(execution: Execution, judgement: Judgement, *, floors_bps: Mapping[str, float | None]) -> Grid:
     """Lay mean net result per trade of train, validation and test side by side.
 
     Args:
         execution: the frames of the execution.
         judgement: names the promoted and the executed blueprints.
+        floors_bps: by executed blueprint, as `penalised_floors` gives them.
 
     Returns:
         One line per scope: the promoted together (if any), the portfolio of all executed, every executed blueprint.
-        Expectancy [bps of notional per trade]; the test's 95 % interval is clustered by exit day, unknown below
-        `MIN_DAYS_FOR_INTERVAL` days.
+        Expectancy [bps of notional per trade]; the floor is of single blueprints only; the test's 95 % interval is clustered
+        by exit day, unknown below `MIN_DAYS_FOR_INTERVAL` days.
 
     Knows:
         all trades, test included.
@@ -52,10 +53,33 @@ def expectancy_grid(execution: Execution, judgement: Judgement) -> Grid:
         *((name, name, (name,)) for name in judgement.executed),
     ]
     lines = tuple(
-        Line(label, _expectancy_cells(scope, execution.trades, ids), scope == "promoted" or scope in judgement.promoted)
+        Line(
+            label,
+            _expectancy_cells(scope, execution.trades, ids, floors_bps),
+            scope == "promoted" or scope in judgement.promoted,
+        )
         for scope, label, ids in scopes
     )
-    return Grid(("", "Train", "Validation", "Test", "Test, 95 % from", "to", "Test trades", "Test net P&L"), lines)
+    return Grid(
+        ("", "Train", "Validation", "Test", "Test, 95 % from", "to", "Test trades", "Test net P&L", "Floor on train"),
+        lines,
+    )
+
+
+def penalised_floors(blueprints: pl.DataFrame, hypotheses: pl.DataFrame) -> dict[str, float | None]:
+    """Return by blueprint what is left of its hypothesis' train mean after the penalty for so many tries [bps].
+
+    Args:
+        blueprints: table `blueprints`.
+        hypotheses: table `hypotheses`.
+
+    Knows:
+        train alone.
+    """
+    told = blueprints.select("blueprint_id", "hypothesis_id").join(
+        hypotheses.select("hypothesis_id", "expectancy_after_multiplicity_bps"), on="hypothesis_id", how="left"
+    )
+    return dict(told.select("blueprint_id", "expectancy_after_multiplicity_bps").iter_rows())
 
 
 def read_test(expectancy: Grid) -> Row | None:
@@ -100,7 +124,9 @@ def read_test(expectancy: Grid) -> Row | None:
     )
 
 
-def _expectancy_cells(scope: str, trades: pl.DataFrame, ids: Sequence[str]) -> tuple[Row, ...]:
+def _expectancy_cells(
+    scope: str, trades: pl.DataFrame, ids: Sequence[str], floors_bps: Mapping[str, float | None]
+) -> tuple[Row | str, ...]:
     chosen = trades.filter(pl.col("blueprint_id").is_in(ids))
     means = {split: _clustered(chosen.filter(pl.col("split") == split)) for split in Split}
     test = chosen.filter(pl.col("split") == Split.TEST)
@@ -115,6 +141,7 @@ def _expectancy_cells(scope: str, trades: pl.DataFrame, ids: Sequence[str]) -> t
         row("test/expectancy_high", high, "bps per trade"),
         row("test/n_trades", test.height, "trades"),
         row("test/net_pnl", math.fsum(test["net_pnl"]), "fraction of equity"),
+        row("train/floor", floors_bps[scope], "bps per trade") if scope in floors_bps else "",
     )
 
 

@@ -262,7 +262,7 @@ def test_every_tested_hypothesis_is_a_blueprint_or_rejected_and_copies_say_who_s
     assert rejected(MANY.with_columns(is_eligible=pl.lit(value=False)), checklist()).is_empty()
 
 
-def test_a_hypothesis_whose_events_the_market_does_not_have_never_enters():
+def test_x11_a_hypothesis_whose_events_the_market_does_not_have_never_enters():
     bare = WORLD.events.filter(pl.col("event_type") != FUNDING)
     lost = reject_hypotheses(
         MANY, checklist(), bare, WORLD.context, WORLD.bars, features=FEATURES.empty(), **examined(MANY), run=RUN

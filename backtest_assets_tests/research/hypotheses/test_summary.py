@@ -36,7 +36,7 @@ def test_the_summary_speaks_of_the_tested_hypotheses_and_their_penalty():
     assert tested.height == told["n_tested"]
     penalty = told["luckiest_null_t"] * tested["se_train_bps"]
     assert tested["multiplicity_penalty_bps"].to_list() == pytest.approx(penalty.to_list(), rel=1e-12)
-    assert 1 < told["n_effective_trials"] < tested.height / 2
+    assert 1 < told["effective_rank"] < tested.height / 2
 
 
 def test_a_run_of_several_entry_delays_is_summed_up_over_all_of_them():

@@ -57,7 +57,7 @@ def test_numbers_exactly_at_their_limits_are_selected():
         ("n_positive_neighbours", 3, "parameter_curvature"),
     ],
 )
-def test_one_number_past_its_limit_or_unknown_fails_exactly_its_gate(name, value, gate):
+def test_r10_to_r16_one_number_past_its_limit_or_unknown_fails_exactly_its_gate(name, value, gate):
     for worse in (value, None):
         row = judged(**{name: worse})
         assert (row["status"], row["fail_reasons"]) == ("rejected", gate)

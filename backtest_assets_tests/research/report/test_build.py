@@ -307,6 +307,16 @@ def test_an_execution_without_trades_is_reported_without_charts():
     assert "it says nothing" in said(report, "verdict", "test_reading")["text"]
 
 
+def test_the_penalised_floor_stands_beside_the_expectancy_of_its_blueprint():
+    report = build_report(PROMOTED, run=RUN)
+    floors = dict(PROMOTED.hypotheses.select("hypothesis_id", "expectancy_after_multiplicity_bps").iter_rows())
+    hypothesis_of = dict(PROMOTED.blueprints.select("blueprint_id", "hypothesis_id").iter_rows())
+    executed = EXECUTION.promotions["blueprint_id"].unique().to_list()
+    told = {name: said(report, "expectancy", f"{name}/train/floor")["observed"] for name in executed}
+    assert {name: floors[hypothesis_of[name]] for name in executed} == told
+    assert "The floor is what is left" in report.html.decode()
+
+
 def test_the_split_plan_is_the_runs():
     report = build_report(KEPT, run=RUN)
     for split in Split:
