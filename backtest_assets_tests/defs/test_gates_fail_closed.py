@@ -385,7 +385,7 @@ def test_r52_frozen_settings_cannot_be_replaced_by_removing_them(world: World, h
     else:
         shutil.rmtree(folder)
     with pytest.raises(TamperedError):
-        check_unchanged(world.session.instance, world.lake, frozen(world, fees_bps=9.0))
+        check_unchanged(world.session.instance, world.lake, frozen(world, naive_min_trades=150))
 
 
 def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: World):
