@@ -38,7 +38,7 @@ from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.summary import summarise_inference
 from backtest_assets.research.hypotheses.traps import judge_traps
 from backtest_assets.research.hypotheses.trials import count_trials, list_trials
-from backtest_assets.sources.synthetic.market import generate_market
+from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
 from backtest_assets.tables.registry import table_named
 from backtest_assets_tests.benches.bench_events import (
     START,
@@ -192,9 +192,9 @@ def warm(known: Known, n_runs: int = 2) -> Spent:
 def planted(n_years: int) -> RandomMarket:
     """An invented market with edges."""
     end = START + timedelta(days=365 * n_years)
-    market = generate_market(7, SYMBOLS, START - timedelta(days=90), end)
+    market: Mapping[str, SyntheticSymbol] = generate_market(7, SYMBOLS, START - timedelta(days=90), end)
     for edge in EDGES:
-        market = plant(market, edge)
+        market = plant(market, edge).market
     return clean_market(market, end)
 
 

@@ -31,12 +31,50 @@ class Edge:
     bps: float
 
 
-def plant(market: Mapping[str, SyntheticSymbol], edge: Edge) -> dict[str, SyntheticSymbol]:
+@dataclass(frozen=True)
+class Bent:
+    """A market with an edge.
+
+    Attributes:
+        market: its symbols.
+        drift: by `symbol` and `open_at`, the factor by which the edge has moved the open: what any trade truly earns gross.
+    """
+
+    market: Mapping[str, SyntheticSymbol]
+    drift: pl.DataFrame
+
+
+def plant(market: Mapping[str, SyntheticSymbol], edge: Edge) -> Bent:
     bent = dict(market)
+    drift = pl.DataFrame()
     for _ in range(PASSES):
         events = events_of(edge.family, bent)
-        bent = {name: _bent(symbol, events.filter(pl.col("symbol") == name), edge) for name, symbol in market.items()}
-    return bent
+        made = {name: _bent(symbol, events.filter(pl.col("symbol") == name), edge) for name, symbol in market.items()}
+        bent = {name: symbol for name, (symbol, _) in made.items()}
+        drift = pl.concat(
+            [moved.select(pl.lit(name).alias("symbol"), "open_at", "factor") for name, (_, moved) in made.items()]
+        )
+    return Bent(bent, drift)
+
+
+def true_means(trades: pl.DataFrame, drift: pl.DataFrame, *, cost_bps: float) -> dict[str, float]:
+    """By hypothesis: what its trades earn by the edge alone, net of costs [bps of notional]; noise means nothing on average.
+
+    Args:
+        trades: one row per `hypothesis_id` and trade, with `sign`, `direction`, `symbol`, `entered_at` and `exited_at`.
+        drift: as `plant` gives it.
+        cost_bps: of a round trip.
+    """
+    at = (
+        drift.rename({"open_at": "entered_at", "factor": "entry"}),
+        drift.rename({"open_at": "exited_at", "factor": "exit"}),
+    )
+    moved = trades.join(at[0], on=["symbol", "entered_at"], how="left").join(
+        at[1], on=["symbol", "exited_at"], how="left"
+    )
+    assert moved["entry"].null_count() + moved["exit"].null_count() == 0
+    gross = pl.col("sign") * pl.col("direction") * (pl.col("exit") / pl.col("entry") - 1) / BPS
+    return dict(moved.group_by("hypothesis_id").agg(gross.mean() - cost_bps).iter_rows())
 
 
 def events_of(family: EventType, market: Mapping[str, SyntheticSymbol]) -> pl.DataFrame:
@@ -47,7 +85,7 @@ def events_of(family: EventType, market: Mapping[str, SyntheticSymbol]) -> pl.Da
     return found.select("symbol", "known_at", direction=pl.when(pl.col("side") == 0).then(1).otherwise(pl.col("side")))
 
 
-def _bent(symbol: SyntheticSymbol, events: pl.DataFrame, edge: Edge) -> SyntheticSymbol:
+def _bent(symbol: SyntheticSymbol, events: pl.DataFrame, edge: Edge) -> tuple[SyntheticSymbol, pl.DataFrame]:
     opens = symbol.klines["open_at"].dt.epoch("us").to_numpy()
     entry = (events["known_at"].dt.epoch("us").to_numpy() - opens[0]) // BAR_US
     steps = np.zeros(opens.size + 1)
@@ -63,4 +101,4 @@ def _bent(symbol: SyntheticSymbol, events: pl.DataFrame, edge: Edge) -> Syntheti
         high=pl.col("high") * within,
         low=pl.col("low") * within,
     ).with_columns(high=pl.max_horizontal("open", "high", "close"), low=pl.min_horizontal("open", "low", "close"))
-    return replace(symbol, klines=prices)
+    return replace(symbol, klines=prices), prices.select("open_at", factor=pl.Series(start))

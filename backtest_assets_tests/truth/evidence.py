@@ -20,6 +20,13 @@ OF_ORACLE_AT_4: Final = 0.9
 """At strength 4: at least so much of what the oracle finds."""
 
 
+_COLUMNS: Final = (
+    "`chain`: share of markets with a blueprint of the right family and side, `low` to `high` its interval; `with_data`: the same where "
+    "the family meets the run's demands on how much data there is; `oracle_*`: the true hypothesis alone at the adjusted level; "
+    "`bias_*`: what was told over what the trades truly earn; `false`: blueprints that truly earn nothing.\n\n"
+)
+
+
 @dataclass(frozen=True)
 class Found:
     """Rows of null and planted markets and of shuffled real events; what the real events yield. None or empty: not measured."""
@@ -58,12 +65,14 @@ def by_strength(found: pl.DataFrame, *by: str) -> pl.DataFrame:
         markets=pl.len(),
         strength_true=pl.col("strength_true").mean(),
         chain=pl.col("is_found").mean(),
+        with_data=pl.col("is_found").filter("has_data").mean(),
         n_found=pl.col("is_found").sum(),
         oracle_rw=pl.col("is_oracle_rw").mean(),
         oracle_bonferroni=pl.col("is_oracle_bonferroni").mean(),
         right_hold=pl.col("is_hold_right").filter("is_found").mean(),
         false=pl.col("n_false").sum(),
         bias_train=(pl.col("reported_bps") / pl.col("true_bps")).filter("is_found").mean(),
+        bias_shrunken=(pl.col("shrunken_bps") / pl.col("true_bps")).filter("is_found").mean(),
         bias_validation=(pl.col("validation_bps") / pl.col("true_bps")).filter("is_found").mean(),
     )
     ends = [interval(n, of) for n, of in told.select("n_found", "markets").iter_rows()]
@@ -74,6 +83,16 @@ def by_strength(found: pl.DataFrame, *by: str) -> pl.DataFrame:
         )
         .drop("n_found")
         .sort(keys)
+    )
+
+
+def losses(found: pl.DataFrame) -> pl.DataFrame:
+    """By strength: why the true hypothesis was lost where the family was not found, each reason alone, most frequent first."""
+    lost = found.filter(~pl.col("is_found")).with_columns(pl.col("lost_to").str.split(",")).explode("lost_to")
+    return (
+        lost.group_by("strength", "lost_to")
+        .agg(markets=pl.len())
+        .sort("strength", "markets", "lost_to", descending=[False, True, False])
     )
 
 
@@ -115,8 +134,11 @@ def write(found: Found, folder: Path, command: str) -> str:
         (folder / "planted_edges.svg").write_text(
             _standalone(draw(_power_figure(found.planted), name="power", title="Power."))
         )
-        parts.append("## Planted edges\n\n" + _table(by_strength(found.planted)) + "\n\n![](planted_edges.svg)\n")
+        parts.append(
+            "## Planted edges\n\n" + _COLUMNS + _table(by_strength(found.planted)) + "\n\n![](planted_edges.svg)\n"
+        )
         parts += [f"### By {by}\n\n" + _table(by_strength(found.planted, by)) + "\n" for by in ("hold_bars", "family")]
+        parts.append("### Why the true hypothesis was lost\n\n" + _table(losses(found.planted)) + "\n")
     if found.shuffled.height:
         found.shuffled.write_csv(folder / "shuffled_events.csv")
         parts.append("## Real prices, events moved by random weeks\n\n" + _table(by_arm(found.shuffled)) + "\n")

@@ -27,13 +27,14 @@ import polars as pl
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.hypotheses.criteria import MAX_ADJUSTED_P, MAX_VALIDATION_P
+from backtest_assets.research.hypotheses.members import members_of
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
 from backtest_assets.tables.events import EVENT_REGISTRY
 from backtest_assets_tests.chain import SYMBOLS, Chain, chain_from, market_frames
 from backtest_assets_tests.real_market import REAL, read_real_market
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.scenario import settled
-from backtest_assets_tests.truth.edges import Edge, plant
+from backtest_assets_tests.truth.edges import Edge, plant, true_means
 from backtest_assets_tests.truth.evidence import Found, broken_bounds, write
 from backtest_assets_tests.truth.measure import in_processes
 
@@ -81,12 +82,16 @@ class Planted:
     Attributes:
         strength: true net mean over day-clustered standard error on train, as asked; `strength_true` as it came out.
         n_train: events of the true hypothesis on train.
+        has_data: the run's demands on how much data there is are met, ESS and trades of the plain rule.
         is_found: a blueprint of the right family and side.
         is_hold_right: the best of them has the true hold.
         n_false: blueprints whose true net mean is not above 0.
+        lost_to: why the true hypothesis itself is no blueprint (`near_copy`: another stands for it); empty where it is one.
         is_oracle_rw, is_oracle_bonferroni: the true hypothesis alone, at the level of the step-down and of Bonferroni,
             and confirmed on validation.
-        reported_bps, shrunken_bps, validation_bps, true_bps: net means of the best right blueprint; NaN without one.
+        reported_bps, shrunken_bps, validation_bps: net means of the best right blueprint on train, there shrunken (less the
+            drift), and on validation; NaN without one.
+        true_bps: what its trades truly earn, net.
     """
 
     family: str
@@ -96,12 +101,15 @@ class Planted:
     strength_true: float
     n_train: int
     is_eligible: bool
+    has_data: bool
     is_found: bool
     is_hold_right: bool
     n_false: int
+    lost_to: str
     is_oracle_rw: bool
     is_oracle_bonferroni: bool
     reported_bps: float
+    shrunken_bps: float
     validation_bps: float
     true_bps: float
 
@@ -143,9 +151,16 @@ def planted_markets(asked: tuple[int, int]) -> list[Planted]:
     run = run_of(seed, years=years)
     market = market_of(seed, run)
     return [
-        judged(chain_from(run, market_frames(plant(market, edge))), edge, strength=strength, seed=seed)
+        planted_market(run, market, edge, strength=strength, seed=seed)
         for edge, strength in edges(chain_from(run, market_frames(market)))
     ]
+
+
+def planted_market(
+    run: ResearchRun, market: Mapping[str, SyntheticSymbol], edge: Edge, *, strength: int, seed: int
+) -> Planted:
+    bent = plant(market, edge)
+    return judged(chain_from(run, market_frames(bent.market)), bent.drift, edge, strength=strength, seed=seed)
 
 
 def edges(without: Chain) -> list[tuple[Edge, int]]:
@@ -164,12 +179,9 @@ def edges(without: Chain) -> list[tuple[Edge, int]]:
     ]
 
 
-def judged(chain: Chain, edge: Edge, *, strength: int, seed: int) -> Planted:
+def judged(chain: Chain, drift: pl.DataFrame, edge: Edge, *, strength: int, seed: int) -> Planted:
     cost = chain.run.cost.round_trip_bps
     right = SideRule.WITH_EVENT if edge.family.is_sided else SideRule.LONG
-    sign = 1 if edge.bps > 0 else -1
-    if sign < 0:
-        right = SideRule.AGAINST_EVENT if edge.family.is_sided else SideRule.SHORT
     hypotheses = chain.frames["hypotheses"]
     (true,) = hypotheses.filter(
         pl.col("event_type") == edge.family.value, pl.col("condition") == "all", pl.col("side_rule") == right.value,
@@ -178,31 +190,54 @@ def judged(chain: Chain, edge: Edge, *, strength: int, seed: int) -> Planted:
     n_tested = hypotheses["is_eligible"].sum()
     is_tested = bool(true["is_eligible"])
     is_confirmed = is_tested and true["net_mean_validation_bps"] > 0 and true["p_validation"] <= MAX_VALIDATION_P
-    made = chain.frames["blueprints"].join(
-        hypotheses.select("hypothesis_id", "hold_bars", "net_mean_train_bps", "net_mean_validation_bps"),
-        on="hypothesis_id",
-    )
-    of_family = (pl.col("event_type") == edge.family.value) & (pl.col("side_rule") == right.value)
-    share = pl.min_horizontal(pl.col("hold_bars"), edge.hold_bars) / edge.hold_bars
-    made = made.with_columns(true_bps=pl.when(of_family).then(abs(edge.bps) * share).otherwise(0.0) - cost)
-    best = made.filter(of_family).sort("rank").head(1).to_dicts()
+    made = _made(chain, drift)
+    own = (pl.col("event_type") == edge.family.value) & (pl.col("side_rule") == right.value)
+    best = made.filter(own).sort("rank").head(1).to_dicts()
     return Planted(
         edge.family.value, edge.hold_bars, strength, seed,
-        strength_true=(abs(edge.bps) - cost) / true["se_train_bps"] if is_tested else float("nan"),
+        strength_true=(edge.bps - cost) / true["se_train_bps"] if is_tested else float("nan"),
         n_train=true["n_train"],
         is_eligible=is_tested,
+        has_data=is_tested and true["ess_run"] >= chain.run.phase2_min_ess and true["n_run"] >= chain.run.naive_min_trades,
         is_found=bool(best),
         is_hold_right=bool(best) and best[0]["hold_bars"] == edge.hold_bars,
         n_false=made.filter(pl.col("true_bps") <= 0).height,
+        lost_to=_lost_to(chain, true["hypothesis_id"]) if is_tested else "too few events",
         is_oracle_rw=is_confirmed and true["p_rw"] <= MAX_ADJUSTED_P,
         is_oracle_bonferroni=is_confirmed and true["p_train"] * n_tested <= MAX_ADJUSTED_P,
         **{
             name: best[0][column] if best else float("nan")
             for name, column in (
-                ("reported_bps", "net_mean_train_bps"), ("validation_bps", "net_mean_validation_bps"), ("true_bps", "true_bps"),
+                ("reported_bps", "net_mean_train_bps"), ("shrunken_bps", "shrunken_excess_mean_train_bps"),
+                ("validation_bps", "net_mean_validation_bps"), ("true_bps", "true_bps"),
             )
         },
     )  # fmt: skip
+
+
+def _made(chain: Chain, drift: pl.DataFrame) -> pl.DataFrame:
+    """The blueprints with the numbers of their hypotheses and what these truly earn, by which a blueprint is right or false."""
+    means = ("net_mean_train_bps", "shrunken_excess_mean_train_bps", "net_mean_validation_bps")
+    own = chain.frames["hypotheses"].select("hypothesis_id", "hold_bars", *means)
+    made = (
+        chain.frames["blueprints"]
+        .select("rank", "hypothesis_id", "event_type", "side_rule")
+        .join(own, on="hypothesis_id")
+    )
+    if made.is_empty():
+        return made.with_columns(true_bps=pl.lit(None, pl.Float64))
+    sources = (chain.frames[name] for name in ("event_outcomes", "event_registry", "market_context"))
+    chosen = chain.frames["hypotheses"].join(made, on="hypothesis_id", how="semi")
+    trades = members_of(chosen, *sources, run=chain.run).joined("direction", "entered_at", "exited_at")
+    true = true_means(trades, drift, cost_bps=chain.run.cost.round_trip_bps)
+    return made.with_columns(true_bps=pl.col("hypothesis_id").replace_strict(true, return_dtype=pl.Float64))
+
+
+def _lost_to(chain: Chain, hypothesis_id: str) -> str:
+    told = chain.frames["blueprint_rejections"].filter(pl.col("hypothesis_id") == hypothesis_id)
+    return ";".join(
+        d if reason == "not_selected" else reason for reason, d in told.select("reason", "detail").iter_rows()
+    )
 
 
 def real_market_as_found() -> Chain:
