@@ -23,6 +23,10 @@ from backtest_assets.errors import SettingsError
 HOLD_GRID_BARS: Final = (4, 16, 48, 96)
 """Holding periods that hypotheses are tested over [bars]; an hour, four hours, half a day, a day."""
 
+SEED: Final = 13
+"""Seed of every random draw of every run. No setting: a p near its limit moves with the draws, and a user who may choose them
+may draw until it passes."""
+
 WARMUP_DAYS: Final = 90
 """History before `start` that features and thresholds may use where it exists [days]."""
 
@@ -75,7 +79,6 @@ class ResearchRun:
     source: str = field(
         metadata={"group": "identity", "about": "Where raw data come from: files:DIR or synthetic[:SEED[:EDGE]] (R33)."}
     )
-    seed: int = _setting(13, "identity", "Seed of every random draw of the run.")
 
     universe_top_n: int = _setting(
         0, "universe", "Symbols that may be traded in a month, by dollar volume before it; 0 for all that are listed."
@@ -370,7 +373,6 @@ class ResearchRun:
 _MOST_ENTRY_DELAYS: Final = 3
 _UNBOUNDED: Final = 1e9
 _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
-    "seed": (0, 2**32 - 1, "give an integer of 0 to 4294967295"),
     "universe_top_n": (0, 1000, "give 0 to 1000 symbols"),
     "universe_lookback_days": (1, 90, "give 1 to 90 days, the history before a run's start"),
     "hypothesis_max_fused": (0, 1000, "give 0 to 1000 fused hypotheses"),

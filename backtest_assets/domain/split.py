@@ -55,6 +55,14 @@ class SplitPlan:
     def __getitem__(self, split: Split) -> Window:
         return next(window for window in self.windows if window.split is split)
 
+    def split_of_trade(self, known_at: datetime, exited_at: datetime) -> Split | None:
+        """Return the split that a trade's event belongs to; None if it has none, or if the exit bar opens after its end.
+
+        The purge keeps every planned exit inside; only a gap carries one over.
+        """
+        split = self.split_of(known_at)
+        return None if split is None or exited_at >= self[split].end else split
+
     def split_of(self, known_at: datetime) -> Split | None:
         """Return the split an event known at this instant belongs to; None if purged, embargoed or outside."""
         for window in self.windows:

@@ -63,8 +63,9 @@ def _recount(evidence: Evidence, split: Split, scope: str) -> Iterator[tuple[str
 def _rows(evidence: Evidence, scope: str, splits: Sequence[Split]) -> tuple[_Rows, _Rows]:
     mine = pl.lit(value=True) if scope == PORTFOLIO else pl.col("blueprint_id") == scope
     keep = mine & pl.col("split").is_in([split.value for split in splits])
-    trades, ledger = (evidence.inputs[name].filter(keep).to_dicts() for name in ("trades", "simulation_ledger"))
-    return trades, ledger
+    trades = evidence.inputs["trades"].filter(keep)
+    ledger = evidence.inputs["simulation_ledger"].join(trades, on="trade_id", how="semi")
+    return trades.to_dicts(), ledger.to_dicts()
 
 
 def _largest_regime(evidence: Evidence, trades: _Rows) -> float | None:

@@ -37,14 +37,12 @@ def _not_the_ledger(evidence: Evidence) -> pl.DataFrame:
     sums = ledger.group_by("trade_id").agg(
         pl.col("open_at").min().alias("first"),
         pl.col("open_at").max().alias("last"),
-        pl.col("split").unique().alias("labels"),
         *(pl.col(name).sum().alias(f"ledger_{name}") for name in SUMS),
     )
     both = evidence.frame.join(sums, on="trade_id", how="full", coalesce=True)
     same = pl.all_horizontal(near(pl.col(name), pl.col(f"ledger_{name}")) for name in SUMS)
     spans = (pl.col("entered_at") == pl.col("first")) & (pl.col("exited_at") == pl.col("last"))
-    one_label = (pl.col("labels").list.len() == 1) & (pl.col("labels").list.first() == pl.col("split"))
-    return broken(both, same & spans & one_label).select("trade_id", *SUMS, *(f"ledger_{name}" for name in SUMS))
+    return broken(both, same & spans).select("trade_id", *SUMS, *(f"ledger_{name}" for name in SUMS))
 
 
 def _split_difference(evidence: Evidence) -> tuple[float, str]:
@@ -276,9 +274,14 @@ def _over_caps_at_entry(evidence: Evidence) -> pl.DataFrame:
 
 
 def _mislabelled(evidence: Evidence) -> pl.DataFrame:
-    plan = evidence.settings.splits
-    labels = [plan.split_of(at) or "purged" if at is not None else None for at in evidence.frame["triggered_at"]]
-    return broken(evidence.frame, pl.col("split") == pl.Series(labels, dtype=pl.String))
+    label = pl.lit("purged")
+    for window in evidence.settings.splits.windows:
+        is_inside = pl.col("triggered_at").is_between(window.start, window.last_entry, closed="left")
+        label = (
+            pl.when(is_inside & (pl.col("exited_at") < window.end)).then(pl.lit(window.split.value)).otherwise(label)
+        )
+    is_known = pl.all_horizontal(pl.col("triggered_at", "exited_at").is_not_null())
+    return broken(evidence.frame, is_known & (pl.col("split") == label))
 
 
 def _hardly_traded(evidence: Evidence) -> tuple[float, str]:
@@ -312,7 +315,7 @@ GATES_TRADES: Final = (
     rows_gate("triggered_by_an_event", "Every trade has its event, side and delay.", _without_trigger, fix=FIX_INPUTS),
     rows_gate("one_position_at_a_time", "A blueprint holds one position per symbol and keeps its cooldown.", _overlapping, fix=FIX_CODE),
     rows_gate("caps_hold_at_entries", "Exposure and risk keep the caps and budgets of symbol and portfolio at every fill.", _over_caps_at_entry, fix=FIX_CODE),
-    rows_gate("splits_labelled", "A trade's split is that of its trigger by the run's one plan.", _mislabelled, fix=FIX_INPUTS),
+    rows_gate("splits_labelled", "A trade's split is that of its trigger by the run's one plan, and its exit lies in it.", _mislabelled, fix=FIX_INPUTS),
     limit_gate(
         "few_trades",
         "Executed blueprints have enough trades to be judged.",

@@ -107,7 +107,8 @@ def _other_window(split: Split) -> Callable[[Evidence], pl.DataFrame]:
 
 def _other_rows(split: Split) -> Callable[[Evidence], pl.DataFrame]:
     def find(evidence: Evidence) -> pl.DataFrame:
-        ledger, trades = (evidence.inputs[name].filter(split=split.value) for name in ("simulation_ledger", "trades"))
+        trades = evidence.inputs["trades"].filter(split=split.value)
+        ledger = evidence.inputs["simulation_ledger"].join(trades, on="trade_id", how="semi")
         counted = recounted(ledger, trades, scopes(evidence)).rename({"scope": "blueprint_id"})
         return differing_from(evidence.frame, counted, ("blueprint_id", "metric"))
 
@@ -155,7 +156,7 @@ def _split_gates(split: Split) -> tuple[Gate, ...]:
         rows_gate("window_is_planned", "The slice is the window of the published plan.", _other_window(split), fix=fix),
         rows_gate(
             "slice_equals_ledger",
-            "Sums, trade counts and compounded equity are those of the ledger rows of this split.",
+            "Sums, trade counts and compounded equity are those of the ledger rows of this split's trades.",
             _other_rows(split),
             fix=fix,
         ),

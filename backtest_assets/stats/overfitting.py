@@ -27,7 +27,7 @@ _RELATIVE_ROUNDING: Final = 1e-12
 """A scatter below this share of the largest value is rounding."""
 
 
-def expected_maximum(n_trials: float) -> float:
+def approximate_maximum(n_trials: float) -> float:
     """Approximate the largest of independent standard normal statistics.
 
     Args:
@@ -91,7 +91,7 @@ def minimum_backtest_years(n_trials: float, target: float = 1.0) -> float:
     if not target > 0:
         message = f"target is {target}; give an annual Sharpe ratio above 0"
         raise ValueError(message)
-    return (expected_maximum(n_trials) / target) ** 2
+    return (approximate_maximum(n_trials) / target) ** 2
 
 
 def effective_rank(matrix: FloatArray) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from backtest_assets.stats.arrays import FloatArray, complete_series
-from backtest_assets.stats.overfitting import expected_maximum, maximum_moments
+from backtest_assets.stats.overfitting import approximate_maximum, maximum_moments
 
 DAYS_PER_YEAR = 365
 """These markets trade every day [days per year]."""
@@ -247,7 +247,7 @@ def deflated_sharpe_ratio(
     Source:
         Bailey and Lopez de Prado (2014), "The deflated Sharpe ratio".
     """
-    benchmark = _root(trials_variance) * expected_maximum(n_trials)
+    benchmark = _root(trials_variance) * approximate_maximum(n_trials)
     return probabilistic_sharpe_ratio(sharpe, n_observations, skew, kurtosis, benchmark=benchmark)
 
 
@@ -275,7 +275,7 @@ def deflated_sharpe_ratio_at_benchmark(
         Lopez de Prado, Lipton and Zoonekynd (2026), "How to use the Sharpe ratio".
     """
     _check_observations(n_observations)
-    benchmark = _root(trials_variance) * expected_maximum(n_trials)
+    benchmark = _root(trials_variance) * approximate_maximum(n_trials)
     variance = sharpe_variance(benchmark, skew, kurtosis) * maximum_moments(n_trials)[1]
     error = math.sqrt(variance / n_observations)
     return float(special.ndtr((sharpe - benchmark) / error)) if error else math.nan

@@ -115,9 +115,9 @@ HYPOTHESES = Table(
             nullable=True,
         ),
         Column("n_train", _I, "events", "Events on train."),
-        Column("n_days_train", _I, "days", "Accrual days on train."),
+        Column("n_days_train", _I, "days", "Days of train on which a trade was entered."),
         Column("n_validation", _I, "events", "Events on validation."),
-        Column("n_days_validation", _I, "days", "Accrual days on validation."),
+        Column("n_days_validation", _I, "days", "Days of validation on which a trade was entered."),
         Column("n_run", _I, "events", "Events of the whole run window; a count, nothing else of test is seen."),
         Column(
             "is_eligible",

@@ -20,7 +20,6 @@ SIMULATION_LEDGER = Table(
         Column("symbol", _S, "text", "Instrument."),
         Column("blueprint_id", _S, "text", "Blueprint."),
         Column("trade_id", _S, "text", "The trade the row belongs to."),
-        Column("split", _S, "text", "train, validation, test or purged, by the trade's trigger."),
         Column("exposure_before", _F, _EQUITY, "Signed exposure held into the bar.", sample=(-1, 1)),
         Column("exposure_after", _F, _EQUITY, "Signed exposure held out of the bar.", sample=(-1, 1)),
         Column(
@@ -55,7 +54,12 @@ TRADES = Table(
         Column("blueprint_id", _S, "text", "Blueprint."),
         Column("event_id", _S, "text", "The event that triggered it."),
         Column("symbol", _S, "text", "Instrument."),
-        Column("split", _S, "text", "train, validation, test or purged, by known_at."),
+        Column(
+            "split",
+            _S,
+            "text",
+            "train, validation or test, by the trigger; purged where it has none or a gap carried the exit beyond its end.",
+        ),
         Column("side", pl.Int8(), "sign", "+1 long, -1 short.", sample=(1, 1)),
         Column("triggered_at", INSTANT, "UTC", "When the event was known."),
         Column("entered_at", INSTANT, "UTC", "Open time of the entry bar.", sample=(1, 1)),

@@ -126,7 +126,10 @@ def test_r104_trades_ledger_metrics_and_equity_reconcile(demo: tuple[Path, str])
         "(select sum(gross_pnl - fee - slippage + funding_pnl) from simulation_ledger) as parts",
     )
     assert row["ledger"] == pytest.approx(row["trades"], abs=1e-9) == pytest.approx(row["parts"], abs=1e-9)
-    (split,) = ask(root, "select sum(net_pnl) as n from simulation_ledger where split = 'train'")
+    (split,) = ask(
+        root,
+        "select sum(net_pnl) as n from simulation_ledger semi join (from trades where split = 'train') using (trade_id)",
+    )
     (metric,) = ask(root, "select value from walkforward_train where blueprint_id = 'portfolio' and metric = 'net'")
     assert split["n"] == pytest.approx(metric["value"], abs=1e-9)
 

@@ -105,7 +105,6 @@ def test_an_event_too_late_in_a_split_is_purged():
 def test_the_digest_ignores_the_name_and_sees_every_other_setting():
     assert replace(RUN, run_id="R2").digest == RUN.digest
     for name, value in {
-        "seed": 14,
         "fees_bps": 5.0,
         "end": "2025-12-30",
         "symbols": "BTCUSDT",

@@ -130,7 +130,7 @@ def test_a_remark_says_that_nothing_was_selected_and_does_not_block():
     answers = {a.verdict.gate: a for a in ask_all(GATES_HYPOTHESES, evidence(HYPOTHESES, frame))}
     remark = answers["candidates_selected"]
     assert (remark.verdict.passed, remark.blocks) == (False, False)
-    assert "multiplicity 1986" in remark.verdict.detail
+    assert "multiplicity 1970" in remark.verdict.detail
 
 
 def test_a_true_decision_keeps_every_gate():

@@ -124,7 +124,7 @@ SPOILT = {
     ),
     "a command that cannot be run": (
         "commands_are_the_run",
-        LISTED.with_columns(pl.col("manual_backtest_command") + " --seed -3"),
+        LISTED.with_columns(pl.col("manual_backtest_command") + " --naive_min_trades -3"),
     ),
     "nothing listed": ("candidates_nonzero", LISTED.clear()),
 }  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from backtest_assets.stats.overfitting import (
+    approximate_maximum,
     effective_rank,
     effective_rank_of,
-    expected_maximum,
     maximum_moments,
     minimum_backtest_years,
     overfitting_probability,
@@ -34,7 +34,7 @@ def twenty():
     ],
 )  # fmt: skip
 def test_the_expected_maximum_by_formula_and_by_quadrature(n, approximate, exact):
-    assert (approximate, exact) == pytest.approx((expected_maximum(n), maximum_moments(n)[0]), abs=5e-5)
+    assert (approximate, exact) == pytest.approx((approximate_maximum(n), maximum_moments(n)[0]), abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_the_variance_of_the_maximum(n, variance):
 def test_two_trials_have_the_closed_form():
     assert (1 / math.sqrt(math.pi), 1 - 1 / math.pi) == pytest.approx(maximum_moments(2), abs=1e-9)
     assert (0.0, 1.0) == pytest.approx(maximum_moments(1), abs=1e-9)
-    assert expected_maximum(1) == 0.0
-    assert 0.0 <= expected_maximum(1.01) < expected_maximum(2)
+    assert approximate_maximum(1) == 0.0
+    assert 0.0 <= approximate_maximum(1.01) < approximate_maximum(2)
 
 
 @pytest.mark.parametrize(("n", "years"), [(10, 2.479), (45, 4.998), (100, 6.404)])
@@ -151,7 +151,7 @@ def test_what_cannot_be_known_is_nan():
 
 
 def test_impossible_arguments_are_refused():
-    for function in (expected_maximum, maximum_moments, minimum_backtest_years):
+    for function in (approximate_maximum, maximum_moments, minimum_backtest_years):
         for n in (0.5, math.nan):
             with pytest.raises(ValueError, match="n_trials"):
                 function(n)

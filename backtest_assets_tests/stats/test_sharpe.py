@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backtest_assets.stats.overfitting import expected_maximum, maximum_moments
+from backtest_assets.stats.overfitting import approximate_maximum, maximum_moments
 from backtest_assets.stats.sharpe import (
     annual_sharpe,
     deflated_sharpe_ratio,
@@ -104,10 +104,10 @@ def test_the_deflated_ratio_of_the_fund_with_the_variance_of_the_maximum():
     # Without that factor it is the plain probability at the same benchmark; the exact maximum moves it once more.
     found = [
         probabilistic_sharpe_ratio_at_benchmark(FUND, 24, *MOMENTS, benchmark=math.sqrt(0.1) * maximum)
-        for maximum in (expected_maximum(10), maximum_moments(10)[0])
+        for maximum in (approximate_maximum(10), maximum_moments(10)[0])
     ]
     assert found[0] == pytest.approx(0.45068, abs=2e-5)
-    assert pytest.approx(math.sqrt(0.1) * expected_maximum(10), abs=5e-5) == 0.4979
+    assert pytest.approx(math.sqrt(0.1) * approximate_maximum(10), abs=5e-5) == 0.4979
 
 
 def test_one_trial_deflates_nothing():

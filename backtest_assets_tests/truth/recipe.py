@@ -222,17 +222,27 @@ def _sums(
             for name, is_member in member[family].items():
                 row = row_of.setdefault((family.value, name, 0, hold), len(row_of))
                 own = is_kept & is_member[trade]
-                entries.append((np.full(int(own.sum()), row), day[own], excess[own], share[own]))
-    row, day, excess, share = (np.concatenate([entry[i] for entry in entries]) for i in range(4))
+                entries.append(
+                    (np.full(int(own.sum()), row), day[own], excess[own], share[own], bar[trade[own]] // BARS_PER_DAY)
+                )
+    row, day, excess, share, entered = (np.concatenate([entry[i] for entry in entries]) for i in range(5))
     sums, shares = (day_matrix(row, day, x, n_hypotheses=len(row_of), n_days=WHOLE) for x in (excess, share))
-    return DaySums(row_of, sums[:, :TRAIN], shares[:, :TRAIN]), DaySums(row_of, sums[:, TRAIN:], shares[:, TRAIN:])
+    owners, days = np.unique(np.stack([row, entered]), axis=1)
+    n_train, n_later = (np.bincount(owners[own], minlength=len(row_of)) for own in (days < TRAIN, days >= TRAIN))
+    return (
+        DaySums(row_of, sums[:, :TRAIN], shares[:, :TRAIN], n_train),
+        DaySums(row_of, sums[:, TRAIN:], shares[:, TRAIN:], n_later),
+    )
 
 
 def _is_eligible(train: DaySums, validation: DaySums, base: Base) -> bool:
     counts: dict[str, float] = {}
     for split, sums in (("train", train), ("validation", validation)):
-        shares = sums.shares[sums.row_of[base]]
-        counts |= {f"n_{split}": round(float(shares.sum()), 6), f"n_days_{split}": int(np.count_nonzero(shares))}
+        row = sums.row_of[base]
+        counts |= {
+            f"n_{split}": round(float(sums.shares[row].sum()), 6),
+            f"n_days_{split}": int(sums.n_entry_days[row]),
+        }
     return all(counts[name] >= least for name, least in ELIGIBILITY.items())
 
 

@@ -14,14 +14,15 @@ MIN_TRAIN_EVENTS: Final = 50
 """Events on train [events]: below, the mean of one hold is noise whatever it shows."""
 
 MIN_TRAIN_DAYS: Final = 40
-"""Accrual days on train [days]: days on which a hold accrued, the clusters of the t, which was measured honest from here on
-with room to spare; a hold over midnight has two."""
+"""Days of train on which a trade was entered [days]: from here on the t, clustered by the days on which holds accrue, was
+measured honest with room to spare."""
 
 MIN_VALIDATION_EVENTS: Final = 10
 """Events on validation [events]: fewer cannot confirm anything."""
 
 MIN_VALIDATION_DAYS: Final = 8
-"""Accrual days on validation [days]: from here on the t of validation keeps its level."""
+"""Days of validation on which a trade was entered [days]: from here on its t keeps its level, with fewer it does not,
+however many days the holds last."""
 
 MAX_ADJUSTED_P: Final = 0.05
 """Adjusted p on train, Romano-Wolf and Benjamini-Hochberg: one false find in twenty runs without an edge."""

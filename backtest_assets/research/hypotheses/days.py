@@ -23,11 +23,13 @@ class DaySums:
         row_of: row of each (family, condition, delay, hold).
         sums: (n_rows, n_days) P&L net of funding and drift, before costs [bps of notional].
         shares: (n_rows, n_days) part of the holds that fell on each day [trades].
+        n_entry_days: (n_rows,) days on which a trade was entered [days].
     """
 
     row_of: Mapping[Base, int]
     sums: NDArray[np.float64]
     shares: NDArray[np.float64]
+    n_entry_days: NDArray[np.int64]
 
 
 def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchRun, split: Split) -> DaySums:
@@ -68,13 +70,16 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
         raise TableError(message)
     parts = [
         booked.filter(pl.col(name)).select(
-            row=pl.col("cell") * len(conditions) + number, day="day", pnl="pnl", share="share"
+            "day", "pnl", "share", row=pl.col("cell") * len(conditions) + number, entered=pl.col("entered_at").dt.date()
         )
         for number, name in enumerate(conditions)
     ]
     entries = pl.concat(parts)
     rows, days = entries["row"].to_numpy(), entries["day"].to_numpy()
     size = len(cells) * len(conditions)
+    entered = entries.group_by("row").agg(pl.col("entered").n_unique())
+    n_entry_days = np.zeros(size, dtype=np.int64)
+    n_entry_days[entered["row"].to_numpy()] = entered["entered"].to_numpy()
     return DaySums(
         {
             (family, name, delay, hold): number * len(conditions) + place
@@ -83,6 +88,7 @@ def book_days(trades: pl.DataFrame, conditions: Sequence[str], *, run: ResearchR
         },
         day_matrix(rows, days, entries["pnl"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
         day_matrix(rows, days, entries["share"].to_numpy(), n_hypotheses=size, n_days=window.n_days),
+        n_entry_days,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType, Variant
-from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.run import SEED, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
 from backtest_assets.research.hypotheses.admitted import phase1_decisions
@@ -84,7 +84,7 @@ def score_hypotheses(
         context: table market_context.
         bars: table bars_um; gives each symbol's drift on train.
         phase1: table phase1_evidence; gives each family's decision.
-        run: gives families, grids, costs, limits and the seed of the bootstrap.
+        run: gives families, grids, costs, and limits.
         queue: table hypothesis_queue; needed where the run obeys it, else not looked at.
 
     Returns:
@@ -106,7 +106,7 @@ def score_hypotheses(
     eligible = [rule for rule, count in zip(study.rules, counts, strict=True) if count["is_eligible"]]
     rows = dict(zip(study.rules, counts, strict=True))
     if eligible:
-        cost, rng = run.cost.round_trip_bps, np.random.default_rng(run.seed)
+        cost, rng = run.cost.round_trip_bps, np.random.default_rng(SEED)
         joint = judge_together(eligible, study.train, rng, cost_bps=cost)
         confirmation = clustered_means(eligible, study.validation, cost_bps=cost)
         samples = _samples(study, eligible)
@@ -210,7 +210,7 @@ def _counts(study: _Study, rule: HypothesisRule) -> dict[str, Value]:
     counts: dict[str, int] = {}
     for split, sums in ((Split.TRAIN, study.train), (Split.VALIDATION, study.validation)):
         counts[f"n_{split}"] = own.cell(split).n
-        counts[f"n_days_{split}"] = int(np.count_nonzero(sums.shares[sums.row_of[rule.base]]))
+        counts[f"n_days_{split}"] = int(sums.n_entry_days[sums.row_of[rule.base]])
     return {
         "hypothesis_id": rule.id(study.definitions[rule.event_type]),
         "event_type": rule.event_type.value,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType, SideRule, Variant
-from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.run import SEED, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.events.conditions import Condition
 from backtest_assets.research.hypotheses.criteria import MAX_ADJUSTED_P
@@ -66,7 +66,7 @@ def summarise_inference(
         bars: table bars_um; gives each symbol's drift on train.
         hypotheses: table hypotheses; says which were tested. Where the run enumerates one family alone, the others, which it
             adjusts for too, are found again.
-        run: gives families, costs and the seed of the draws.
+        run: gives families and costs.
         queue: table hypothesis_queue; needed where the run obeys it and enumerates one family alone, else not looked at.
 
     Returns:
@@ -121,8 +121,8 @@ def tested_rules(hypotheses: pl.DataFrame) -> tuple[HypothesisRule, ...]:
 
 def _numbers(rules: Sequence[HypothesisRule], sums: DaySums, run: ResearchRun) -> dict[str, float]:
     cost = run.cost.round_trip_bps
-    luckiest = draw_luckiest(rules, sums, np.random.default_rng(run.seed))
-    rng = np.random.default_rng((run.seed, _SHOWN_STREAM))
+    luckiest = draw_luckiest(rules, sums, np.random.default_rng(SEED))
+    rng = np.random.default_rng((SEED, _SHOWN_STREAM))
     gains, residuals = day_gains(rules, sums, cost_bps=cost).T, clustered_means(rules, sums, cost_bps=cost).residuals.T
     lengths = optimal_block_length(gains).stationary
     known = lengths[~np.isnan(lengths)]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.event import EventType
-from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.run import SEED, ResearchRun
 from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.phase1.criteria import (
     CONTRADICTION_LEVEL,
@@ -104,7 +104,7 @@ def weigh_families(
         events: rows of `event_registry`.
         families: rows of `event_families`.
         view: the market; nothing of it after train is looked at.
-        run: gives families, splits and the seed of bootstrap and shuffles.
+        run: gives families and splits.
 
     Returns:
         Rows of `phase1_evidence`, one per family and metric; statistics are null where the family is not run, and `n_placebos`
@@ -124,7 +124,7 @@ def weigh_families(
         is_own = pl.col("event_type") == family.value
         placebos = tuple(sets[family.value] for sets in shifted if family.value in sets)
         case = _Case(family, own.filter(is_own).height, true.get(family.value, no_sets()), placebos)
-        rows += _rows(case, families.filter(is_own).select("status", "reason").rows(), run)
+        rows += _rows(case, families.filter(is_own).select("status", "reason").rows())
     table = pl.DataFrame(rows, schema=PHASE1_EVIDENCE.schema)
     return PHASE1_EVIDENCE.conform(table.with_columns(pl.col(pl.Float64).fill_nan(None)))
 
@@ -176,14 +176,14 @@ class _Case:
     placebos: tuple[MatchedSets, ...]
 
 
-def _rows(case: _Case, standings: Sequence[tuple[str, str]], run: ResearchRun) -> list[Mapping[str, Value]]:
+def _rows(case: _Case, standings: Sequence[tuple[str, str]]) -> list[Mapping[str, Value]]:
     counted = np.count_nonzero(~np.isnan(set_differences(case.sets.values)), axis=0)
     n_matched = {metric: int(n) for metric, n in zip(METRICS, counted, strict=True)}
     statistics: list[dict[str, Value]] = [{} for _ in METRICS]
     n_placebos: int | None = None
     decided = why_not_run(standings, n_matched)
     if decided is None:
-        rng = np.random.default_rng([run.seed, list(EventType).index(case.family)])
+        rng = np.random.default_rng([SEED, list(EventType).index(case.family)])
         numbers = weigh_family(case.sets, case.placebos, rng)
         n_placebos = numbers.placebos.n
         decided = decide_family(numbers.of_metrics(), n_placebos=n_placebos)

@@ -15,6 +15,7 @@ import polars as pl
 from backtest_assets.domain.clock import BAR_US
 from backtest_assets.domain.cost import BPS
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import SplitPlan
 from backtest_assets.research.simulation.orders import OrderBook
 from backtest_assets.research.simulation.prices import Market
 from backtest_assets.stats.arrays import FloatArray, IntArray
@@ -23,7 +24,7 @@ from backtest_assets.tables.contract import INSTANT
 from backtest_assets.tables.simulation import SIMULATION_LEDGER, TRADES
 
 PURGED = "purged"
-"""Split label of a trade whose trigger belongs to no split."""
+"""Split label of a trade whose trigger belongs to no split, or that a gap carried over the end of its split."""
 
 _SUMS: Final[tuple[str, ...]] = ("gross_pnl", "fee", "slippage", "funding_pnl", "net_pnl")
 
@@ -58,13 +59,11 @@ class Simulation:
         held = run_orders(book.orders, book.rules, market.grid.prices, book.caps)
         taken = book.orders.taken(held.order)
         rows = _Rows.of(taken, held, market, run=run)
-        filled = book.entries.rows[held.order]
-        named = filled.with_columns(
-            pl.Series("split", [str(run.splits.split_of(at) or PURGED) for at in filled["triggered_at"]], pl.String),
-        )
         entered = pl.col("entered_at").dt.strftime("%Y%m%dT%H%M")
-        named = named.with_columns(trade_id=pl.concat_str("blueprint_id", "symbol", entered, separator="|"))
-        return cls(rows.ledger(named, market), rows.trades(named, held, taken, market))
+        named = book.entries.rows[held.order].with_columns(
+            trade_id=pl.concat_str("blueprint_id", "symbol", entered, separator="|")
+        )
+        return cls(rows.ledger(named, market), rows.trades(named, held, taken, market, splits=run.splits))
 
 
 def simulate_trades(
@@ -176,7 +175,7 @@ class _Rows:
 
     def ledger(self, named: pl.DataFrame, market: Market) -> pl.DataFrame:
         open_us = market.grid.open_us(self.bar)
-        rows = named.select("symbol", "blueprint_id", "trade_id", "split")[self.owner].with_columns(
+        rows = named.select("symbol", "blueprint_id", "trade_id")[self.owner].with_columns(
             _instants("open_at", open_us),
             _instants("known_at", open_us + BAR_US),
             pl.Series("exposure_before", self.before),
@@ -187,7 +186,9 @@ class _Rows:
         )
         return SIMULATION_LEDGER.conform(rows)
 
-    def trades(self, named: pl.DataFrame, held: Positions, taken: Orders, market: Market) -> pl.DataFrame:
+    def trades(
+        self, named: pl.DataFrame, held: Positions, taken: Orders, market: Market, *, splits: SplitPlan
+    ) -> pl.DataFrame:
         exit_us = market.grid.open_us(held.exit_bar)
         side = named["side"].to_numpy()
         sums = {name: np.add.reduceat(v, self.first) if v.size else v for name, v in self.booked.items()}
@@ -206,7 +207,10 @@ class _Rows:
             pl.Series("mae_frac", held.adverse_frac),
             pl.Series("mfe_frac", held.favourable_frac),
         )
-        return TRADES.conform(listed.filter(held.reason != OPEN))
+        closed = listed.filter(held.reason != OPEN)
+        times = closed.select("triggered_at", "exited_at").iter_rows()
+        labels = [str(splits.split_of_trade(*of_trade) or PURGED) for of_trade in times]
+        return TRADES.conform(closed.with_columns(pl.Series("split", labels, pl.String)))
 
 
 def _instants(name: str, microseconds: IntArray) -> pl.Series:

@@ -33,8 +33,7 @@ def measure(ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame
     rows: list[tuple[dict[str, object], Metric]] = []
     for label, start, end in (*windows, (DISCOVERY, run.window[0], test.start)):
         own = sealed if label == DISCOVERY else sealed.filter(pl.col("split") == str(label))
-        booked = ledger.join(own.select("trade_id"), on="trade_id", how="semi")
-        for piece in Slice.each(booked, own, blueprints, start, end):
+        for piece in Slice.each(ledger, own, blueprints, start, end):
             named: dict[str, object] = {"scope": piece.scope, "split": str(label)}
             rows += [(named, metric) for metric in piece.metrics()]
     return BACKTEST_METRICS.conform(tidy(rows))

@@ -63,7 +63,11 @@ class Slice:
     def each(
         cls, ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, start: datetime, end: datetime
     ) -> Iterator["Slice"]:
-        """Cut rows into the portfolio and every executed blueprint, best rank first; also those that never traded."""
+        """Cut trades and their ledger rows into the portfolio and every executed blueprint, best rank first.
+
+        A blueprint that never traded has an empty slice; ledger rows of other trades are left out.
+        """
+        ledger = ledger.join(trades.select("trade_id"), on="trade_id", how="semi", maintain_order="left").rechunk()
         yield cls(PORTFOLIO, ledger, trades, start, end)
         for name in blueprints.filter("is_executed").sort("rank", "blueprint_id")["blueprint_id"]:
             own = pl.col("blueprint_id") == name

@@ -104,8 +104,8 @@ def slice_metrics(
         .with_columns(pl.col("regime").fill_null("unknown"))
     )
     span: dict[str, object] = {"start_at": window.start, "end_at": window.end}
-    pieces = Slice.each(ledger.filter(label).rechunk(), own, blueprints, window.start, window.end)
-    wider = Slice.each(ledger.filter(pooled).rechunk(), trades.filter(pooled), blueprints, window.start, window.end)
+    pieces = Slice.each(ledger, own, blueprints, window.start, window.end)
+    wider = Slice.each(ledger, trades.filter(pooled), blueprints, window.start, window.end)
     rows = [
         ({"blueprint_id": piece.scope, **span}, metric)
         for piece, both in zip(pieces, wider, strict=True)

@@ -49,6 +49,6 @@ def test_a_rule_and_its_mirror_image_share_draws_with_opposite_sign():
     family, condition = EventType.VOL_SHOCK_RELAXATION, Condition("all")
     rules = [HypothesisRule(family, condition, side, 4) for side in (SideRule.LONG, SideRule.SHORT)]
     pnl = np.random.default_rng(0).normal(size=(1, 200))
-    sums = DaySums({rules[0].base: 0}, pnl, np.ones_like(pnl))
+    sums = DaySums({rules[0].base: 0}, pnl, np.ones_like(pnl), np.array([200]))
     joint = judge_together(rules, sums, np.random.default_rng(1), cost_bps=0.0)
     assert joint.luckiest == pytest.approx(np.sqrt(2 / np.pi), abs=0.06)  # E|Z|; without the mirror E Z = 0

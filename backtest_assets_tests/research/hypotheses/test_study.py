@@ -43,12 +43,13 @@ def brute_force(w, rule):
     for symbol in SYMBOLS:
         opens = w.opens[symbol][: train.n_days * 96]
         drift[symbol] = np.mean(opens[1:] / opens[:-1] - 1) * 1e4
-    nets, excesses, pnl_of, share_of = [], [], {}, {}
+    nets, excesses, pnl_of, share_of, entered = [], [], {}, {}, set()
     for row in w.outcomes.filter(pl.col("control_no") == 0, pl.col("split") == "train").iter_rows(named=True):
         own = (row["event_type"], row["delay_bars"], row["hold_bars"]) == (rule.event_type, 0, rule.hold_bars)
         if not own or row["variant"] != "centre" or row["event_id"] not in ids:
             continue
         side, cost = rule.side_rule.side(row["side"]), 2 * (w.run.fees_bps + w.run.slippage_bps)
+        entered.add(row["entered_at"].date())
         nets.append(side * (row["gross_bps"] - row["funding_bps"]) - cost)
         excesses.append(nets[-1] - side * rule.hold_bars * drift[row["symbol"]])
         for day, bps, share in zip(row["accrual_day"], row["accrual_bps"], row["accrual_share"], strict=True):
@@ -60,7 +61,7 @@ def brute_force(w, rule):
     se = math.sqrt(residual * days / (days - 1)) / len(excesses)
     return {
         "n_train": len(nets),
-        "n_days_train": days,
+        "n_days_train": len(entered),
         "net_mean_train_bps": np.mean(nets),
         "excess_mean_train_bps": mean,
         "se_train_bps": se,
@@ -267,3 +268,17 @@ def test_events_of_two_definitions_in_one_family_are_refused():
     )
     with pytest.raises(TableError, match="2 definitions"):
         study.score_hypotheses(w.outcomes, mixed, w.context, w.bars, w.phase1, run=w.run)
+
+
+def test_days_on_which_nothing_was_entered_do_not_make_a_hypothesis_testable():
+    """A hold over midnight accrues on two days; the t of validation exceeds its level below eight days of entries."""
+    w, table = planted_world()
+    long = table.filter(
+        pl.col("condition") == "all", pl.col("hold_bars") == 96, pl.col("event_type") == "vol_shock_relaxation"
+    )
+    days = w.outcomes.filter(
+        pl.col("control_no") == 0, pl.col("variant") == "centre", pl.col("delay_bars") == 0, pl.col("hold_bars") == 96,
+        pl.col("event_type") == "vol_shock_relaxation", pl.col("split") == "validation",
+    )  # fmt: skip
+    assert set(long["n_days_validation"]) == {days["entered_at"].dt.date().n_unique()}
+    assert days["entered_at"].dt.date().n_unique() < days.explode("accrual_day")["accrual_day"].n_unique()

@@ -133,7 +133,7 @@ def test_every_test_delay_and_neighbour_of_tested_hypotheses_is_a_trial():
     w, table = planted_world()
     ledger = list_trials(table, "d1", run=w.run)
     tested = table.filter("is_eligible")
-    assert tested.height == 2000
+    assert tested.height == 1984
     assert dict(ledger["kind"].value_counts().iter_rows()) == {
         "hypothesis": tested.height,
         "delay": tested.height * 5,

@@ -172,7 +172,7 @@ def test_a_blueprint_that_skips_every_entry_is_blocked():
     "changes",
     [
         {},
-        {"fees_bps": 3.25, "seed": 5, "phase2_delay_grid_bars": "0,4", "run_id": "R" * 64},
+        {"fees_bps": 3.25, "naive_min_trades": 120, "phase2_delay_grid_bars": "0,4", "run_id": "R" * 64},
         {"source": "files:/tmp/a market's folder", "strategy_builder_top_k_per_event": 1},
     ],
 )

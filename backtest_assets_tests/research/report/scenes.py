@@ -358,7 +358,7 @@ def _blueprints(run: ResearchRun, hypotheses: pl.DataFrame) -> pl.DataFrame:
 
 def _execution(run: ResearchRun, blueprints: pl.DataFrame, rng: np.random.Generator, promoted: int) -> Execution:
     ledger = _ledger(run, blueprints, rng)
-    trades = _trades(ledger)
+    trades = _trades(run, ledger)
     plan = [
         (w.split.value, w.start, w.last_entry, w.end, w.n_days, run.splits.purge_bars, 0) for w in run.splits.windows
     ]
@@ -407,7 +407,6 @@ def _ledger(run: ResearchRun, blueprints: pl.DataFrame, rng: np.random.Generator
                             "symbol": symbol,
                             "blueprint_id": name,
                             "trade_id": f"{name}:{symbol}:{first}",
-                            "split": str(run.splits.split_of(at) or "purged"),
                             "gross_pnl": gross,
                             "fee": 4 * cost,
                             "slippage": 2 * cost,
@@ -426,14 +425,16 @@ def _ledger(run: ResearchRun, blueprints: pl.DataFrame, rng: np.random.Generator
     return SIMULATION_LEDGER.conform(rows)
 
 
-def _trades(ledger: pl.DataFrame) -> pl.DataFrame:
+def _trades(run: ResearchRun, ledger: pl.DataFrame) -> pl.DataFrame:
     money = ("gross_pnl", "fee", "slippage", "funding_pnl", "net_pnl")
-    rows = ledger.group_by("trade_id", "blueprint_id", "symbol", "split", maintain_order=True).agg(
+    rows = ledger.group_by("trade_id", "blueprint_id", "symbol", maintain_order=True).agg(
         pl.col("open_at").first().alias("entered_at"),
         pl.col("open_at").last().alias("exited_at"),
         pl.col("known_at").last(),
         pl.col(money).sum(),
     )
+    labels = [str(run.splits.split_of(at) or "purged") for at in rows["entered_at"]]
+    rows = rows.with_columns(pl.Series("split", labels, pl.String))
     flat = {c.name: 0.01 for c in TRADES.columns if c.name not in rows.columns and c.dtype.is_float()}
     return TRADES.conform(
         rows.with_columns(

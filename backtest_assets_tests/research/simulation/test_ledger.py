@@ -228,6 +228,17 @@ def test_trades_take_the_split_of_their_trigger():
     assert found.trades["split"].to_list() == ["train", "train", "purged", "test"]
 
 
+def test_a_trade_that_a_gap_carries_over_the_end_of_its_split_is_purged():
+    """It would be told by prices that belong to the next split, the sealed test among them."""
+    train = RUN.splits[Split.TRAIN]
+    last, end = ((at - START) // BAR for at in (train.last_entry, train.end))
+    for first_real, label in ((end - 1, "train"), (end, "purged")):
+        bars = set_bars(dict.fromkeys(range(last, first_real)))
+        found = simulated(bars, blueprint(time_stop=2), events=events_at([last - 2]))
+        exits = [(START + first_real * BAR, label)]
+        assert found.trades.select("exited_at", "split").rows() == exits
+
+
 @pytest.mark.parametrize("simulate", [simulate_trades, simulate_ledger])
 @pytest.mark.parametrize("noise", [False, True])
 def test_what_is_known_by_an_instant_never_changes(simulate, noise):
