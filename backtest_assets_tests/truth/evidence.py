@@ -1,4 +1,4 @@
-"""What `promise` measured, held against the bounds, as a page with two figures; measuring stays there."""
+"""What `promise` measured, held against the bounds, as rows, two figures and a page made from them; measuring stays there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import polars as pl
 from scipy import stats
 
 from backtest_assets.research.report.svg import draw
-from backtest_assets_tests.chain import Chain
 
 LEVELS: Final = (0.01, 0.05, 0.10, 0.20, 0.50, 0.80)
 MAX_FALSE: Final = 0.05
@@ -29,12 +28,23 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of null and planted markets and of shuffled real events; what the real events yield. None or empty: not measured."""
+    """Rows of null and planted markets, of shuffled real events and of the real market's checklist. Empty: not measured."""
 
     null: pl.DataFrame
     planted: pl.DataFrame
     shuffled: pl.DataFrame
-    real: Chain | None
+    real: pl.DataFrame
+
+
+FILES: Final = ("null_markets", "planted_edges", "shuffled_events", "real_market")
+"""Where the rows of `Found` lie, field by field; a file that is missing was not measured."""
+
+
+def read(folder: Path) -> Found:
+    """Read the rows that `write` left in a folder."""
+    paths = [folder / f"{name}.csv" for name in FILES]
+    frames = [pl.read_csv(path, infer_schema_length=None) if path.exists() else pl.DataFrame() for path in paths]
+    return Found(*frames)
 
 
 def interval(n: int, of: int) -> tuple[float, float]:
@@ -117,20 +127,21 @@ def _power_broken(planted: pl.DataFrame) -> Iterator[str]:
             yield f"strength 4: the chain finds {row['chain']:.0%}, the oracle {row['oracle_rw']:.0%}"
 
 
-def write(found: Found, folder: Path, command: str) -> str:
-    """Write page, figures and rows to a folder and return the page."""
+def write(found: Found, folder: Path) -> str:
+    """Write rows, figures and page to a folder and return the page; equal rows give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in zip(FILES, (found.null, found.planted, found.shuffled, found.real), strict=True):
+        if rows.height:
+            rows.write_csv(folder / f"{name}.csv")
     parts = [
-        f"# The promise, measured\n\nMade by `{command}`; rows beside this page. Shares with 95 % Clopper-Pearson intervals.\n"
+        f"# The promise, measured\n\nMade by `{_command(found)}`; rows beside this page. Shares with 95 % Clopper-Pearson intervals.\n"
     ]
     if found.null.height:
-        found.null.write_csv(folder / "null_markets.csv")
         (folder / "null_markets.svg").write_text(
             _standalone(draw(_null_figure(found.null), name="null", title="Least adjusted p."))
         )
         parts.append("## Markets without an edge\n\n" + _table(by_arm(found.null)) + "\n\n![](null_markets.svg)\n")
     if found.planted.height:
-        found.planted.write_csv(folder / "planted_edges.csv")
         (folder / "planted_edges.svg").write_text(
             _standalone(draw(_power_figure(found.planted), name="power", title="Power."))
         )
@@ -140,21 +151,23 @@ def write(found: Found, folder: Path, command: str) -> str:
         parts += [f"### By {by}\n\n" + _table(by_strength(found.planted, by)) + "\n" for by in ("hold_bars", "family")]
         parts.append("### Why the true hypothesis was lost\n\n" + _table(losses(found.planted)) + "\n")
     if found.shuffled.height:
-        found.shuffled.write_csv(folder / "shuffled_events.csv")
         parts.append("## Real prices, events moved by random weeks\n\n" + _table(by_arm(found.shuffled)) + "\n")
-    if found.real is not None:
+    if found.real.height:
         parts.append("## Bitcoin and ether, 2022 to 2025, as found\n\n" + _as_found(found.real) + "\n")
     page = "\n".join(parts)
     (folder / "promise.md").write_text(page)
     return page
 
 
-def _as_found(chain: Chain) -> str:
-    lines = [
-        f"- {gate}: {detail}"
-        for gate, detail in chain.frames["research_checklist"].select("gate", "detail").iter_rows()
-    ]
-    return "\n".join([f"{chain.decision}; {chain.frames['blueprints'].height} blueprints.", "", *lines])
+def _command(found: Found) -> str:
+    n_null = found.null["seed"].n_unique() if found.null.height else 0
+    n_planted = found.planted["seed"].n_unique() if found.planted.height else 0
+    return f"make promise ARGS='--null {n_null} --planted {n_planted} --shuffles {found.shuffled.height}'"
+
+
+def _as_found(real: pl.DataFrame) -> str:
+    lines = [f"- {gate}: {detail}" for gate, detail in real.select("gate", "detail").iter_rows()]
+    return "\n".join([f"{real['decision'][0]}; {real['n_blueprints'][0]} blueprints.", "", *lines])
 
 
 def _table(told: pl.DataFrame) -> str:

@@ -240,9 +240,13 @@ def _lost_to(chain: Chain, hypothesis_id: str) -> str:
     )
 
 
-def real_market_as_found() -> Chain:
-    """Real prices and the events that they have."""
-    return chain_from(real().run, real_frames())
+def real_market_as_found() -> pl.DataFrame:
+    """The checklist of real prices and the events that they have."""
+    chain = chain_from(real().run, real_frames())
+    n_blueprints = pl.lit(chain.frames["blueprints"].height)
+    return chain.frames["research_checklist"].select(
+        "decision", "gate", "is_passed", "detail", n_blueprints=n_blueprints
+    )
 
 
 def shuffled_market(number: int) -> Null:
@@ -295,12 +299,13 @@ def main(args: Sequence[str]) -> int:
             row for rows in each(planted_markets, [(n, asked.years) for n in range(asked.planted)]) for row in rows
         ]
         shuffled = list(each(shuffled_market, range(asked.shuffles))) if REAL.exists() else []
-    found = Found(_frame(null), _frame(planted), _frame(shuffled), real_market_as_found() if REAL.exists() else None)
+    found = Found(
+        _frame(null), _frame(planted), _frame(shuffled), real_market_as_found() if REAL.exists() else pl.DataFrame()
+    )
     cpu_s = sum(
         u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
-    command = f"make promise ARGS='--null {asked.null} --planted {asked.planted} --shuffles {asked.shuffles} --years {asked.years}'"
-    print(write(found, asked.out, command))
+    print(write(found, asked.out))
     broken = broken_bounds(found)
     print("\n".join(broken) or "every bound kept", f"{cpu_s:.0f} CPU s, {time.perf_counter() - begun:.0f} s", sep="\n")
     return 1 if broken else 0

@@ -10,7 +10,7 @@ from backtest_assets.domain.event import EventType
 from backtest_assets_tests.chain import chain_from, market_frames
 from backtest_assets_tests.truth import evidence, promise
 from backtest_assets_tests.truth.edges import Edge, events_of, plant, true_means
-from backtest_assets_tests.truth.evidence import Found, broken_bounds, by_arm, by_strength, losses, write
+from backtest_assets_tests.truth.evidence import Found, broken_bounds, by_arm, by_strength, losses, read, write
 from backtest_assets_tests.truth.promise import Null, Planted
 
 EDGE = Edge(EventType.FUNDING_ACCELERATION, 16, 12 + 8 * 9.0)
@@ -107,7 +107,9 @@ def planted(strength: int, *, chain: bool, oracle: bool) -> Planted:
 
 def found(nulls=(), planteds=(), shuffled=()) -> Found:
     frames = [pl.DataFrame([asdict(row) for row in rows]) for rows in (nulls, planteds, shuffled)]
-    return Found(*frames, real=None)
+    return Found(
+        *frames, real=pl.DataFrame({"decision": "KEEP_RESEARCH", "gate": "g", "detail": "why", "n_blueprints": [0]})
+    )
 
 
 def test_the_bounds_are_kept_by_a_sound_chain():
@@ -145,10 +147,20 @@ def test_losses_name_every_reason_of_markets_where_nothing_was_found():
 
 def test_the_page_shows_what_was_measured(tmp_path):
     told = found([null(0)], [planted(s, chain=True, oracle=True) for s in promise.STRENGTHS], [null(0)])
-    page = write(told, tmp_path, "make promise")
-    assert "make promise" in page
+    page = write(told, tmp_path)
+    assert "make promise ARGS='--null 1 --planted 1 --shuffles 1'" in page
+    assert "- g: why" in page
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "null_markets.csv", "null_markets.svg", "planted_edges.csv", "planted_edges.svg", "promise.md", "shuffled_events.csv",
+        "null_markets.csv", "null_markets.svg", "planted_edges.csv", "planted_edges.svg", "promise.md", "real_market.csv",
+        "shuffled_events.csv",
     ]  # fmt: skip
     assert (tmp_path / "planted_edges.svg").read_text().startswith("<svg")
     assert evidence.LEVELS == tuple(sorted(evidence.LEVELS))
+
+
+def test_the_page_is_made_from_the_rows_beside_it(tmp_path):
+    told = found([null(0)], [planted(s, chain=s > 2, oracle=True) for s in promise.STRENGTHS], [null(0)])
+    page = write(told, tmp_path / "first")
+    assert write(read(tmp_path / "first"), tmp_path / "second") == page
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
