@@ -105,7 +105,7 @@ def test_counts_are_of_the_whole_run_and_not_of_train_alone():
     before = MARKET.candidates.filter(pl.col("known_at") < TRAIN.end)
     told = summarise_families(before, MARKET.features, run=MARKET.run)
     assert before.filter(variant="centre").height == told["n_candidates"].sum() < FUNNEL["n_candidates"].sum()
-    assert FUNNEL["last_known_at"].max() > MARKET.run.splits[Split.TEST].start
+    assert (FUNNEL["last_known_at"] > MARKET.run.splits[Split.TEST].start).any()
 
 
 @pytest.mark.parametrize(("n_known", "n_not_run"), [(1, 1), (N_BARS // 2 - 1, 1), (N_BARS // 2, 0)])
