@@ -259,14 +259,14 @@ GATES_EVENT_FAMILIES: Final[tuple[Gate, ...]] = (
     ),
     rows_gate(
         "known_recounted",
-        "Bars that know what a family needs, counted again by DuckDB, give the stored share, measure and status; RUN is "
-        f"from a share of {LEAST_KNOWN:g} on.",
+        "Bars of train that know what a family needs, counted again by DuckDB, give the stored share, measure and status; "
+        f"RUN is from a share of {LEAST_KNOWN:g} on.",
         untrue_standings,
         fix="features changed since: rebuild event_families",
     ),
     limit_gate(
         "every_family_run",
-        f"The data support every family: what it needs is known on at least {LEAST_KNOWN:.0%} of the window's bars.",
+        f"The data support every family: what it needs is known on at least {LEAST_KNOWN:.0%} of train's bars.",
         _not_run,
         limit=0,
         unit="families",

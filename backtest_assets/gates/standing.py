@@ -1,4 +1,4 @@
-"""Whether the data support a family on a symbol, counted again by DuckDB (`gates.sql`); where its candidates went stays out.
+"""Whether train's data support a family on a symbol, counted again by DuckDB (`gates.sql`); where its candidates went stays out.
 
 Nothing of `research/events/funnel.py` is used: what tells a measure is written a second time, in another language.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from backtest_assets.domain.event import EventType
+from backtest_assets.domain.split import Split
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.sql import ask_sql
 from backtest_assets.research.events.definition import LEAST_KNOWN, Definition
@@ -61,11 +62,11 @@ def untrue_standings(evidence: Evidence) -> pl.DataFrame:
 
 def _counted(evidence: Evidence) -> Iterator[tuple[str, str, str | None, int]]:
     families = [FAMILIES[family].definition for family in evidence.settings.event_types]
-    start, end = evidence.settings.window
+    train = evidence.settings.splits[Split.TRAIN]
     columns = {*_MEASURED, *(name for family in families for name in family.needs)}
     bars = (
         evidence.inputs["features"]
-        .filter(pl.col("known_at").is_between(start, end, closed="left"))
+        .filter(pl.col("known_at").is_between(train.start, train.end, closed="left"))
         .select("symbol", *sorted(columns))
     )
     yield from ask_sql(" UNION ALL ".join(map(_asked, families)), {"bars": bars}).iter_rows()

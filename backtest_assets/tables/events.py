@@ -116,13 +116,18 @@ EVENT_FAMILIES = Table(
     (
         Column("event_type", pl.String(), "text", "Event family."),
         Column("symbol", pl.String(), "text", "Instrument."),
-        Column("status", pl.String(), "text", "RUN, or NOT_RUN where too few bars have what the family needs."),
+        Column(
+            "status",
+            pl.String(),
+            "text",
+            "RUN, or NOT_RUN where too few bars of train have what the family needs; phase 1 obeys it.",
+        ),
         Column("reason", pl.String(), "text", "Why it is NOT_RUN; empty otherwise."),
         Column(
             "known_frac",
             pl.Float64(),
             "fraction of bars",
-            "Share of the symbol's bars in the run's window, gaps included, on which all that the family needs is known.",
+            "Share of the symbol's bars in train, gaps included, on which all that the family needs is known.",
             sample=(0.8, 0.9),
         ),
         Column(
@@ -136,10 +141,16 @@ EVENT_FAMILIES = Table(
             "measure_frac",
             pl.Float64(),
             "fraction of bars",
-            "Share of the bars in the window that this measure decides; the family's other measures have the rest.",
+            "Share of the bars in train that this measure decides; the family's other measures have the known rest.",
             sample=(0.1, 0.7),
         ),
-        Column("n_candidates", pl.Int64(), "1", "Candidates of the declared definition.", sample=(10, 20)),
+        Column(
+            "n_candidates",
+            pl.Int64(),
+            "1",
+            "Candidates of the declared definition, of the whole run, as all counts below.",
+            sample=(10, 20),
+        ),
         Column("n_accepted", pl.Int64(), "1", "Of them accepted.", sample=(1, 2)),
         Column("n_cooldown", pl.Int64(), "1", "Dropped: too soon after the one before.", sample=(1, 2)),
         Column("n_low_quality", pl.Int64(), "1", "Dropped: too many gaps before.", sample=(1, 2)),
@@ -155,7 +166,7 @@ EVENT_FAMILIES = Table(
             nullable=True,
         ),
     ),
-    "What became of every family and symbol: run or not, and where its candidates went.",
+    "What became of every family and symbol: run or not, by what train has, and where the whole run's candidates went.",
     (
         Rule("reason_if_not_run", (pl.col("status") == "RUN") == (pl.col("reason") == "")),
         Rule("known_is_share", pl.col("known_frac").is_between(0, 1)),

@@ -19,6 +19,7 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import Split
 from backtest_assets.research.events.told import controls_by_family, events_by_family, fates_by_family
 from backtest_assets_tests.properties.random_market import ORIGIN, SYMBOLS, RandomMarket, random_market
 from backtest_assets_tests.world import World, open_world, put
@@ -145,8 +146,8 @@ def test_the_counts_of_the_tables_agree_and_are_not_of_nothing(made: tuple[World
     assert counts["n_candidates"] == sum(map(int, told.values()))
     assert int(told["base_x_close"]) > 0  # the market lacks some traded values
     # spot is um here, so the basis stands still
-    start, end = made[1].window
-    reason = f"basis_z_96 known on 0.0% of the window's {(end - start) // BAR:,} bars, 50% are needed"
+    train = made[1].splits[Split.TRAIN]
+    reason = f"basis_z_96 known on 0.0% of train's {(train.end - train.start) // BAR:,} bars, 50% are needed"
     assert [(EventType.CROSS_VENUE_DESYNC.value, symbol, reason) for symbol in SYMBOLS] == [
         (row["event_type"], row["symbol"], row["reason"]) for row in own if row["status"] == "NOT_RUN"
     ]

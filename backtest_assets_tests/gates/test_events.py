@@ -360,6 +360,14 @@ def test_each_falsehood_about_the_funnel_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_EVENT_FAMILIES, funnel(**columns))
 
 
+def test_what_is_known_after_train_is_no_part_of_the_recount_and_what_train_lacks_is():
+    (known,) = (gate for gate in GATES_EVENT_FAMILIES if gate.name == "known_recounted")
+    for since, until, passed in ((TRAIN.end, market().run.window[1], True), (TRAIN.start, TRAIN.end, False)):
+        lacks = pl.col("known_at").is_between(since, until, closed="left")
+        features = market().features.with_columns(basis_z_96=pl.when(~lacks).then("basis_z_96"))
+        assert passed == answer(known, with_inputs(FUNNEL, features=features)).verdict.passed
+
+
 def test_a_family_left_out_or_told_twice_is_found():
     for frame in (FUNNEL.frame.head(-1), pl.concat([FUNNEL.frame, FUNNEL.frame.head(1)])):
         assert "every_family_told" in red(GATES_EVENT_FAMILIES, replace(FUNNEL, frame=frame))

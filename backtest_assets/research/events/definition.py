@@ -24,7 +24,7 @@ THRESHOLD_LEAST: Final = 2_880
 LEAST_QUALITY: Final = 0.8
 """Least share of real bars in the 30 days before an event: five lost days bias range and volatility too far."""
 LEAST_KNOWN: Final = 0.5
-"""Least share of a run's bars that must know what a family needs: below it most of the run was never asked."""
+"""Least share of train's bars that must know what a family needs: below it most of train was never asked."""
 
 _RATE_FACTOR: Final = {Variant.CENTRE: 1.0, Variant.RATE_MINUS: 0.9, Variant.RATE_PLUS: 1.1}
 _ID_LENGTH: Final = 16

@@ -8,6 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType, Measure, Variant
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.split import Split
 from backtest_assets.research.events.definition import IS_ACCEPTED, LEAST_KNOWN, Definition, Status
 from backtest_assets.research.events.registry import FAMILIES
 from backtest_assets.research.features.grid import SymbolGrid
@@ -29,13 +30,14 @@ _IS_MEASURED: Final[Mapping[Measure, pl.Expr]] = MappingProxyType({
 def summarise_families(candidates: pl.DataFrame, features: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
     """Count the candidates of every family and symbol by their fate, and say which families the data cannot support.
 
-    A family is NOT_RUN on a symbol if what it needs is known on less than `LEAST_KNOWN` of the symbol's bars in the window.
-    What was detected on the others stays in the counts: its fate may not depend on what the data lack later.
+    A family is NOT_RUN on a symbol if what it needs is known on less than `LEAST_KNOWN` of the symbol's bars in train. Phase 1
+    obeys it, so it may not depend on what validation and test have or lack. What was detected all the same stays in the
+    counts, which are of the whole run.
 
     Args:
         candidates: rows of `event_candidates`.
         features: rows of `features`.
-        run: families, symbols and window.
+        run: families, symbols and splits.
 
     Returns:
         Rows of `event_families`, one per family and symbol of the run, of the declared definitions alone.
@@ -44,10 +46,11 @@ def summarise_families(candidates: pl.DataFrame, features: pl.DataFrame, *, run:
         TableError: if a symbol's features leave out an instant of the grid.
 
     Knows:
-        the whole run: it is a summary, and nothing that decides reads it.
+        of status, reason, measure and the shares: which values train has, not what they are; nothing later.
+        of counts, their instants and the last threshold: the whole run, test too; nothing that decides reads them.
     """
-    start, end = run.window
-    inside = pl.col("known_at").is_between(start, end, closed="left")
+    train = run.splits[Split.TRAIN]
+    inside = pl.col("known_at").is_between(train.start, train.end, closed="left")
     known = {
         grid.symbol: _known(grid.frame.filter(inside), run.event_types)
         for grid in SymbolGrid.each(features, "features")
@@ -75,7 +78,7 @@ def summarise_families(candidates: pl.DataFrame, features: pl.DataFrame, *, run:
 
 
 class _Known(NamedTuple):
-    """Bars of a symbol in the window, those that know an input, and those that a measure of a family decides."""
+    """Bars of a symbol in train, those that know an input, and those that a measure of a family decides."""
 
     n_bars: int
     of_input: Mapping[str, int]
@@ -129,5 +132,5 @@ def _standing(definition: Definition, known: _Known) -> _Standing:
         return _Standing("RUN", "", known_frac, measure, n_by[best] / n_bars)
     lacking = [name for name in definition.needs if known.of_input.get(name, 0) < LEAST_KNOWN * n_bars]
     named = " and ".join(lacking or (*definition.needs, " or ".join(definition.measures)))
-    reason = f"{named} known on {known_frac:.1%} of the window's {known.n_bars:,} bars, {LEAST_KNOWN:.0%} are needed"
+    reason = f"{named} known on {known_frac:.1%} of train's {known.n_bars:,} bars, {LEAST_KNOWN:.0%} are needed"
     return _Standing("NOT_RUN", reason, known_frac, measure, n_by[best] / n_bars)

@@ -97,6 +97,7 @@ _REGIMES: Final = ("vol_regime", "bull_bear", "funding_regime", "session")
 _DIMENSIONS: Final = ("year", "symbol", *_REGIMES)
 _WHOLE: Final = "all"
 _SIDE: Final = "side"
+_SIDES: Final = 2
 
 
 def judge_traps(
@@ -112,7 +113,8 @@ def judge_traps(
 
     - overlap: how much larger its day-clustered error is than that of independent trades.
     - uniqueness: how much of the time it holds is held once.
-    - symmetry: its matched controls, traded alike, must not earn; and of the two sides of its events none may lose.
+    - symmetry: its matched controls, traded alike, must not earn; and of the two sides of its events none may lose, where
+      both have enough trades.
     - tails: what is left without its best trades.
     - regimes: whether years, symbols and regimes share one mean (Cochran's Q, times the dimensions asked).
     - stability: the smallest t that is left without one fifth of train.
@@ -148,7 +150,7 @@ def judge_traps(
     known = groups.select("group", "hypothesis_id", "dimension", "label", "n").unique("group").sort("group")
     known = known.with_columns(
         mean=pl.Series(clustered.mean), error=pl.Series(clustered.standard_error), t=pl.Series(clustered.t)
-    )
+    ).with_columns(pl.col("mean", "error", "t").fill_nan(None))  # NaN is above 0 to polars, and no part of a minimum
     whole = known.filter(pl.col("dimension") == _WHOLE).sort("hypothesis_id")
     at = whole["group"].to_numpy()
     left = _left_t(sums[at] - members.cost_bps * shares[at], shares[at])
@@ -156,6 +158,7 @@ def judge_traps(
         rows.select("hypothesis_id", "se_train_bps", "n_run", "n_train")
         .join(_trade_numbers(train), on="hypothesis_id", how="left")
         .join(_weaker_side(known), on="hypothesis_id", how="left")
+        .with_columns(pl.col("n_sides").fill_null(0))
         .join(_control_t(train, outcomes, members.cost_bps, bars, run), on="hypothesis_id", how="left")
         .join(_regime_p(known), on="hypothesis_id", how="left")
         .join(whole.select("hypothesis_id", left_t=pl.Series(left)), on="hypothesis_id", how="left")
@@ -238,9 +241,10 @@ def _trade_numbers(train: pl.DataFrame) -> pl.DataFrame:
 
 
 def _weaker_side(known: pl.DataFrame) -> pl.DataFrame:
-    """Return the smaller t of the two sides of a hypothesis' events, where both have enough trades."""
+    """Return how many sides of a hypothesis' events have enough trades, and of two the smaller t; null if one is unknown."""
     sides = known.filter(pl.col("dimension") == _SIDE)
-    return sides.group_by("hypothesis_id").agg(side_t=pl.when(pl.len() > 1).then(pl.col("t").min()))
+    both_known = (pl.len() == _SIDES) & (pl.col("t").null_count() == 0)
+    return sides.group_by("hypothesis_id").agg(n_sides=pl.len(), side_t=pl.when(both_known).then(pl.col("t").min()))
 
 
 def _control_t(
@@ -290,7 +294,7 @@ def _regime_p(known: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("mean").list.len() > 1)
     )
     means, errors = (_padded(grouped[name]) for name in ("mean", "error"))
-    asked = grouped.select(*keys, p=pl.Series(cochran_q(means, errors).p, dtype=pl.Float64))
+    asked = grouped.select(*keys, p=pl.Series(cochran_q(means, errors).p, dtype=pl.Float64)).drop_nans("p")
     return (
         asked.sort("hypothesis_id", "p", "dimension")
         .group_by("hypothesis_id", maintain_order=True)
@@ -315,8 +319,10 @@ def _verdicts(numbers: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
     start, end = run.window
     n_days = (end - start).days
     inflation = pl.col("se_train_bps") / (pl.col("sd") / pl.col("n").sqrt())
-    # A side that loses is as bad as a control that earns; without two sides, or controls, only the other is asked.
-    mirror = pl.when(pl.col("control_t").is_not_null()).then(pl.max_horizontal("control_t", -pl.col("side_t")))
+    # A side that loses is as bad as a control that earns. Controls are always asked, sides only if there are two; what is
+    # asked and unknown makes the whole unknown.
+    is_told = pl.col("control_t").is_not_null() & (pl.col("side_t").is_not_null() | (pl.col("n_sides") < _SIDES))
+    mirror = pl.when(is_told).then(pl.max_horizontal("control_t", -pl.col("side_t")))
     observed = {
         Trap.OVERLAP: inflation,
         Trap.UNIQUENESS: pl.col("uniqueness"),
@@ -330,7 +336,10 @@ def _verdicts(numbers: pl.DataFrame, run: ResearchRun) -> pl.DataFrame:
         Trap.OVERLAP: _told("day-clustered error {} bps over {} trades", "se_train_bps", "n"),
         Trap.UNIQUENESS: _told("{} of the time held is held once, over {} trades", "uniqueness", "n"),
         Trap.SYMMETRY: _told(
-            "matched controls traded alike have t {}, the weaker side of the events t {}", "control_t", "side_t"
+            "matched controls traded alike have t {}, the weaker of {} sides with enough trades t {}",
+            "control_t",
+            "n_sides",
+            "side_t",
         ),
         Trap.TAILS: _told(
             "median {} bps; without the best {} trades the mean is {} bps", "median", "n_best", "trimmed"

@@ -116,7 +116,7 @@ def why_not_run(standings: Sequence[tuple[str, str]], n_matched: Mapping[str, in
         not_run with its reason; None if the numbers may be looked at.
 
     Knows:
-        how many train outcomes there are, not what they are.
+        which values and how many outcomes train has, not what they are; nothing later.
     """
     if all(status == "NOT_RUN" for status, _ in standings):
         reason = f"the data do not support the family on any symbol: {'; '.join(sorted({why for _, why in standings}))}"

@@ -14,7 +14,14 @@ from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.candidates import list_candidates, with_standing
 from backtest_assets.research.hypotheses.checklist import CHECKLIST, FUNNEL, QUESTIONS, decide
 from backtest_assets.research.hypotheses.expectancy import N_BEST, measure_expectancy
-from backtest_assets.research.hypotheses.traps import LIMITS, Trap, judge_traps
+from backtest_assets.research.hypotheses.traps import (
+    LIMITS,
+    MIN_REGIME_P,
+    Trap,
+    _regime_p,
+    _weaker_side,
+    judge_traps,
+)
 from backtest_assets_tests.research.hypotheses.shown import shown
 from backtest_assets_tests.research.hypotheses.world import Plant, make_run, make_world, planted_world
 
@@ -175,6 +182,82 @@ def test_trap_symmetry_of_a_sided_family_sees_the_side_that_loses():
     judged = judge_traps(rule, long_only, w.events, w.context, w.bars, run=w.run)
     row = judged.filter(pl.col("trap") == "symmetry").row(0, named=True)
     assert (False, True) == (row["is_passed"], row["observed"] > 5)
+
+
+def groups_of(*rows: tuple[str, str, float | None, float | None, float | None]) -> pl.DataFrame:
+    """Groups of one hypothesis: dimension, label, mean, error, t."""
+    schema = {"dimension": pl.String, "label": pl.String, "mean": pl.Float64, "error": pl.Float64, "t": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(hypothesis_id=pl.lit("h"))
+
+
+def test_trap_regimes_a_dimension_that_cannot_be_asked_is_not_counted():
+    # two years 27 bps apart with errors of 6 and 8: Q = 27^2 / (6^2 + 8^2) = 7.29 = 2.7^2, p = 2 (1 - Phi(2.7)) = 0.00693
+    years = (("year", "2022", 27.0, 6.0, 4.5), ("year", "2023", 0.0, 8.0, 0.0))
+    unknown = (("session", "asia", 5.0, None, None), ("session", "us", 9.0, None, None))
+    half = (("session", "asia", 5.0, None, None), ("session", "us", 9.0, 3.0, 3.0))
+    alike = (("session", "asia", 5.0, 3.0, 5 / 3), ("session", "us", 5.0, 3.0, 5 / 3))
+    for lacking in ((), unknown, half):
+        row = _regime_p(groups_of(*years, *lacking)).row(0, named=True)
+        assert (pytest.approx(0.0069339, abs=1e-6), "year", 1) == (row["regime_p"], row["regime"], row["n_dimensions"])
+        assert row["regime_p"] < MIN_REGIME_P < 2 * row["regime_p"], "counted, it would lift p over the limit"
+    both = _regime_p(groups_of(*years, *alike)).row(0, named=True)
+    assert (pytest.approx(0.0138678, abs=1e-6), "year", 2) == (both["regime_p"], both["regime"], both["n_dimensions"])
+    assert _regime_p(groups_of(*unknown, *half)).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("sides", "n_sides", "side_t"),
+    [
+        (((-1, 3.0), (1, 2.0)), 2, 2.0),
+        (((-1, 3.0), (1, None)), 2, None),
+        (((-1, None), (1, None)), 2, None),
+        (((1, 3.0),), 1, None),
+    ],
+)
+def test_trap_symmetry_the_weaker_side_is_unknown_if_a_side_is(sides, n_sides, side_t):
+    known = groups_of(*(("side", str(side), 5.0, 2.0, t) for side, t in sides))
+    assert [("h", n_sides, side_t)] == _weaker_side(known).rows()
+
+
+def crowded(family, crowd):
+    """Outcomes and events where one event of the crowd, held within a day, is told 25 times and the others of it not at all."""
+    w, _ = planted_world()
+    ours = w.outcomes.filter(
+        crowd, pl.col("event_type") == family, pl.col("variant") == "centre", pl.col("control_no") == 0,
+        pl.col("delay_bars") == 0, pl.col("hold_bars") == 16, pl.col("split") == "train",
+    )  # fmt: skip
+    one = ours.filter(pl.col("accrual_bps").list.len() == 1)["event_id"][0]
+    told = {}
+    for name, frame in {"outcomes": w.outcomes, "events": w.events}.items():
+        alone = frame.filter(pl.col("event_id") == one)
+        copies = [alone.with_columns(event_id=pl.col("event_id") + f"-{i}") for i in range(25)]
+        told[name] = pl.concat([frame.filter(~pl.col("event_id").is_in(ours["event_id"].to_list())), *copies])
+    return told
+
+
+def test_trap_symmetry_of_a_side_whose_error_is_unknown_is_unknown_and_red():
+    w, table = planted_world()
+    family = "range_compression_breakout_window"
+    rule = table.filter(pl.col("event_type") == family, pl.col("condition") == "all", pl.col("side_rule") == "with_event", pl.col("hold_bars") == 16)  # fmt: skip
+    told = crowded(family, pl.col("side") == -1)  # 25 trades on one day: enough to be judged, without a day's scatter
+    judged = judge_traps(rule, told["outcomes"], told["events"], w.context, w.bars, run=w.run)
+    row = judged.filter(pl.col("trap") == "symmetry").row(0, named=True)
+    assert (None, False) == (row["observed"], row["is_passed"])
+    assert "the weaker of 2 sides with enough trades t unknown" in row["detail"]
+
+
+def test_trap_symmetry_of_a_family_without_sides_asks_its_controls_alone():
+    row = trap(Trap.SYMMETRY)
+    assert row["is_passed"]
+    assert row["detail"].startswith(f"matched controls traded alike have t {row['observed']:.4f}"[:-1])
+    assert "the weaker of 0 sides" in row["detail"]
+
+
+def test_trap_regimes_a_symbol_whose_error_is_unknown_is_no_dimension():
+    told = crowded(BEST["event_type"], pl.col("symbol") == "ETHUSDT")
+    row = trap(Trap.REGIMES, outcomes=told["outcomes"], events=told["events"])
+    assert "of 4 dimensions that could be asked" in row["detail"]
+    assert "of 5 dimensions that could be asked" in trap(Trap.REGIMES)["detail"]
 
 
 def test_trap_overlap_and_uniqueness_bursts_are_red():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
 
@@ -188,6 +189,27 @@ def test_families_that_the_data_do_not_support_or_nobody_saw_are_not_run_and_say
     none = Measured(MARKET.outcomes.clear(), MARKET.barriers.clear(), MARKET.controls.clear())
     table = weigh_families(none, MARKET.events.clear(), FAMILIES, MARKET.view, run=MARKET.run)
     assert {("not_run", 0, 0)} == set(table.select("decision", "n_events", "n_matched").rows())
+
+
+def remade(features: pl.DataFrame) -> pl.DataFrame:
+    """Phase 1 with everything before it made again from these features."""
+    m = replace(MARKET)
+    m.__dict__["features"] = features
+    families = summarise_families(m.candidates, features, run=m.run)
+    measured = Measured(m.outcomes, m.barriers, m.controls)
+    return weigh_families(measured, m.events, families, m.view, run=m.run)
+
+
+def test_what_the_data_have_or_lack_after_train_decides_on_no_family():
+    until = TRAIN.start + (TRAIN.end - TRAIN.start) / 3
+    funding = pl.col("^funding.*$")
+    early = MARKET.features.with_columns(pl.when(pl.col("known_at") >= until).then(funding).name.keep())
+    kept = ("symbol", "open_at", "known_at", "is_gap")
+    lost = pl.when(pl.col("known_at") <= TRAIN.end).then(pl.exclude(kept)).name.keep()
+    there, gone = remade(early), remade(early.with_columns(lost))
+    assert_frame_equal(there, gone)
+    assert (there.filter(pl.col("event_type") == "funding_extreme_onset")["n_matched"] > 0).all()
+    assert "unsupported" not in set(there["ground"])
 
 
 def test_placebos_cover_whole_weeks_once():
