@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backtest_assets.domain.clock import BAR
 from backtest_assets.errors import SettingsError
 from backtest_assets.research.hypotheses import study
 from backtest_assets.research.hypotheses.candidates import list_candidates, with_standing
@@ -19,6 +21,7 @@ from backtest_assets.research.hypotheses.traps import (
     MIN_REGIME_P,
     Trap,
     _regime_p,
+    _trade_numbers,
     _weaker_side,
     judge_traps,
 )
@@ -278,6 +281,21 @@ def test_trap_overlap_and_uniqueness_bursts_are_red():
     unique = trap(Trap.UNIQUENESS, **copies, hypotheses=table)
     assert (False, True) == (overlap["is_passed"], 2.0 < overlap["observed"] < 2.5)
     assert (False, pytest.approx(0.2)) == (unique["is_passed"], unique["observed"])
+
+
+def test_trap_uniqueness_is_the_mean_of_the_published_ones_weighted_by_what_is_held():
+    """Spans [0, 2], [2, 3], [4, 5] have average uniqueness 5/6, 3/4, 1 (statistics.md, C8)."""
+    spans = ((0, 2), (2, 3), (4, 5))
+    held = [set(range(first, last + 1)) for first, last in spans]
+    own = [np.mean([1 / sum(bar in other for other in held) for bar in bars]) for bars in held]
+    assert own == pytest.approx([5 / 6, 3 / 4, 1.0])
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    trades = pl.DataFrame({
+        "hypothesis_id": "h", "symbol": "A", "net": 0.0, "excess": 0.0,
+        "entered_at": [start + first * BAR for first, _ in spans], "exited_at": [start + (last + 1) * BAR for _, last in spans],
+    })  # fmt: skip
+    (row,) = _trade_numbers(trades).to_dicts()
+    assert row["uniqueness"] == pytest.approx(np.average(own, weights=[len(bars) for bars in held]))
 
 
 def test_trap_capacity_counts_events_per_calendar_day_of_the_run():
