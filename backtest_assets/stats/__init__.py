@@ -4,6 +4,7 @@
 - `clustered`, `bootstrap`, `multiplicity`: the inference recipe, from day sums to step-down p-values.
 - `matched`, `survival`: cases beside their controls, and how long until something happens.
 - `spa`, `shrinkage`, `overfitting`: what the best of many is worth, shown beside or asked at promotion.
+- `folds`: combinatorial purged train and test sets of observations that overlap.
 - `dependence`, `sharpe`, `drawdown`, `robustness`: single numbers about one series of outcomes.
 - `scan`, `simulate`, `funding`: walks along one series of bars, orders or settlements.
 - `spread`: what bars without quotes show of one.
