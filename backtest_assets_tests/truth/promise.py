@@ -35,7 +35,7 @@ from backtest_assets_tests.real_market import REAL, read_real_market
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 from backtest_assets_tests.scenario import settled
 from backtest_assets_tests.truth.edges import Edge, plant, true_means
-from backtest_assets_tests.truth.evidence import Found, broken_bounds, write
+from backtest_assets_tests.truth.evidence import Found, broken_bounds, read, write
 from backtest_assets_tests.truth.measure import in_processes
 
 EVIDENCE: Final = Path(__file__).parents[2] / "docs" / "evidence"
@@ -283,7 +283,9 @@ def real_frames() -> dict[str, pl.DataFrame]:
 
 def main(args: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="promise", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--null", type=int, default=200, help="markets without an edge per arm")
+    parser.add_argument(
+        "--null", type=int, default=200, help="markets without an edge per arm; of each kind 0 keeps what --out holds"
+    )
     parser.add_argument("--planted", type=int, default=20, help="noises that every edge is planted into")
     parser.add_argument("--shuffles", type=int, default=100, help="shuffles of the real events")
     parser.add_argument("--years", type=int, default=4)
@@ -299,8 +301,12 @@ def main(args: Sequence[str]) -> int:
             row for rows in each(planted_markets, [(n, asked.years) for n in range(asked.planted)]) for row in rows
         ]
         shuffled = list(each(shuffled_market, range(asked.shuffles))) if REAL.exists() else []
+    before = read(asked.out)
     found = Found(
-        _frame(null), _frame(planted), _frame(shuffled), real_market_as_found() if REAL.exists() else pl.DataFrame()
+        _frame(null) if null else before.null,
+        _frame(planted) if planted else before.planted,
+        _frame(shuffled) if shuffled else before.shuffled,
+        real_market_as_found() if REAL.exists() else before.real,
     )
     cpu_s = sum(
         u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
