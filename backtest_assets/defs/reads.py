@@ -241,6 +241,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("naive_entry"),
         Read("edge_candidates"),
         Read("trial_ledger"),
+        Read("trial_counts"),
         Read("blueprints"),
         Read("strategy_candidates"),
         *(Read(name, only_if_promoted=True) for name in _EXECUTION),

@@ -28,6 +28,7 @@ REQUIRED_METRICS: Final = ("n_trades", "net", "ending_equity", "max_drawdown")
 """Metrics without which there is no report of an executed run (R102, R107)."""
 
 _EXECUTION_SECTIONS: Final = ("expectancy", "walkforward", "performance", "costs")
+_TRIALS_OF_ALL: Final = ("n_trials_all", "n_hypotheses_all", "n_trials_same_data", "effective_trials_all")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PORTFOLIO: Final = "portfolio"
 
@@ -254,6 +255,30 @@ def _beside_agrees(evidence: Evidence) -> Verdict:
     return _answer("beside_agrees", wrong, "inference_summary and strategy_candidates")
 
 
+def _trials_counted(evidence: Evidence) -> Verdict:
+    counts, ledger = evidence.inputs["trial_counts"], evidence.inputs["trial_ledger"]
+    of_all = (
+        counts.select(pl.col(_TRIALS_OF_ALL).cast(pl.Float64))
+        .unique()
+        .unpivot(variable_name="item", value_name="observed")
+    )
+    none = pl.DataFrame({"item": ["none"], "observed": [None]}, schema={"item": pl.String, "observed": pl.Float64})
+    kinds: list[str] = ledger["kind"].unique().sort().to_list()
+    own = {
+        "trials": float(ledger.height),
+        **{f"trials/{kind}": float(ledger.filter(kind=kind).height) for kind in kinds},
+    }
+    mine = pl.DataFrame({"item": list(own), "observed": list(own.values())})
+    is_count = (pl.col("item") == "trials") | pl.col("item").str.starts_with("trials/")
+    wrong = pl.concat(
+        [
+            _differing(_section(evidence, "trials"), none if of_all.is_empty() else of_all, ["observed"]),
+            _differing(_section(evidence, "hypotheses").filter(is_count), mine, ["observed"]),
+        ]
+    )
+    return _answer("trials_counted", wrong, "trial_counts and trial_ledger")
+
+
 def _page_sealed(evidence: Evidence) -> Verdict:
     gate = "page_sealed"
     page = _section(evidence, "page")
@@ -326,6 +351,12 @@ GATES_REPORT: Final = (
         Severity.ERROR,
         "Numbers beside and strategy candidates are those of their tables; limit: 0 differing rows (R50).",
         _beside_agrees,
+    ),
+    Gate(
+        "trials_counted",
+        Severity.ERROR,
+        "Trials of the run and of all runs are those of their tables; limit: 0 differing rows.",
+        _trials_counted,
     ),
     Gate(
         "page_sealed",

@@ -79,6 +79,11 @@ def changed(rows: pl.DataFrame, section: str, item: str, column: str, value: obj
         ("inference", "spa_p_consistent", "observed", 0.001, "beside_agrees"),
         ("inference", "spa_p_consistent", "unit", "1", "beside_agrees"),
         ("inference", "spa_p_consistent", "item", "spa", "beside_agrees"),
+        ("trials", "n_trials_all", "observed", 1.0, "trials_counted"),
+        ("trials", "effective_trials_all", "observed", None, "trials_counted"),
+        ("trials", "n_trials_same_data", "item", "same", "trials_counted"),
+        ("hypotheses", "trials", "observed", 1.0, "trials_counted"),
+        ("hypotheses", "trials/delay", "observed", 1.0, "trials_counted"),
         ("page", "sha256", "text", "none", "page_sealed"),
         ("page", "n_bytes", "observed", 3e6, "page_sealed"),
         ("page", "external_references", "observed", 1.0, "page_sealed"),
@@ -138,3 +143,18 @@ def test_a_strategy_candidate_that_is_left_out_or_better_is_caught():
     better = pl.when(own).then(pl.col("observed") + 1).otherwise("observed").alias("observed")
     for rows in (ROWS["promoted"].filter(~own), ROWS["promoted"].with_columns(better)):
         assert "beside_agrees" in red(rows, frames_of(SCENES["promoted"]))
+
+
+def test_a_report_that_leaves_out_the_trials_of_all_runs_or_invents_them_is_caught():
+    silent = ROWS["kept"].filter(pl.col("section") != "trials")
+    assert "trials_counted" in red(silent, frames_of(SCENES["kept"]))
+    nothing = {"trial_ledger": SCENES["kept"].trial_ledger.clear(), "trial_counts": SCENES["kept"].trial_counts.clear()}
+    idle = replace(SCENES["kept"], **nothing)
+    assert {"something_promoted"} == red(build_report(idle, run=RUN).rows, frames_of(idle))
+    assert "trials_counted" in red(ROWS["kept"], frames_of(idle))
+
+
+def test_trials_of_all_runs_counted_in_two_ways_are_caught():
+    counts = SCENES["kept"].trial_counts
+    torn = counts.with_columns(effective_trials_all=pl.col("effective_trials_all") + pl.int_range(pl.len()))
+    assert "trials_counted" in red(ROWS["kept"], {**frames_of(SCENES["kept"]), "trial_counts": torn})

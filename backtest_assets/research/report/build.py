@@ -30,6 +30,7 @@ from backtest_assets.research.report.record import (
     settings_grid,
     splits_grid,
     strategies_grid,
+    trial_counts_grid,
     trial_rows,
 )
 from backtest_assets.research.report.row import Grid, Part, Row, report_table, rows_of
@@ -77,6 +78,7 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
         "blueprints": blueprint_rows(inputs, judgement),
         "strategies": strategies_grid(inputs),
         "trials": trial_rows(inputs),
+        "trial_counts": trial_counts_grid(inputs),
         "hypotheses": hypotheses_grid(inputs),
         "inference": inference_grid(inputs),
         "quality": quality_grid(inputs, run=run),
@@ -119,6 +121,8 @@ def _facts(rows: tuple[Row, ...]) -> tuple[tuple[str, Row], ...]:
         ("Test net P&L, all executed", "expectancy", "portfolio/test/net_pnl"),
         ("Hypotheses tested", "funnel", "eligible"),
         ("Tests made by this run", "hypotheses", "trials"),
+        ("Trials of all runs", "trials", "n_trials_all"),
+        ("Effective trials of all runs, at most", "trials", "effective_trials_all"),
         ("Deepest drawdown, all executed", "performance", "equity/max_drawdown"),
     )
     return tuple((label, found[section, item]) for label, section, item in wanted if (section, item) in found)

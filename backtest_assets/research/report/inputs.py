@@ -26,8 +26,8 @@ class ReportInputs:
     """Everything a report says something about.
 
     Attributes:
-        research_run, hypotheses, inference_summary, naive_entry, edge_candidates, trial_ledger, research_checklist,
-            event_candidates, event_registry, blueprints, strategy_candidates, features: their tables.
+        research_run, hypotheses, inference_summary, naive_entry, edge_candidates, trial_ledger, trial_counts,
+            research_checklist, event_candidates, event_registry, blueprints, strategy_candidates, features: their tables.
         bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `is_gap`.
         bars_spot: spot bars likewise; empty where there is no spot market.
         lineage: what was read, one row per `table`, `partition`, `digest`.
@@ -40,6 +40,7 @@ class ReportInputs:
     naive_entry: pl.DataFrame
     edge_candidates: pl.DataFrame
     trial_ledger: pl.DataFrame
+    trial_counts: pl.DataFrame
     research_checklist: pl.DataFrame
     event_candidates: pl.DataFrame
     event_registry: pl.DataFrame

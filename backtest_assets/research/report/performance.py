@@ -9,17 +9,20 @@ import numpy as np
 import polars as pl
 from scipy.special import stdtrit
 
+from backtest_assets.domain.clock import BAR_US
 from backtest_assets.domain.cost import BPS
 from backtest_assets.domain.split import Split
+from backtest_assets.errors import RefusedError
 from backtest_assets.research.report.inputs import Execution
 from backtest_assets.research.report.row import Grid, Line, Row
 from backtest_assets.research.report.verdict import Judgement
 from backtest_assets.research.report.words import metric_label, number_text
-from backtest_assets.tables.simulation import SIMULATION_LEDGER, TRADES
+from backtest_assets.stats.clustered import accrual_t, day_matrix
+from backtest_assets.tables.simulation import SIMULATION_LEDGER
 
 PORTFOLIO: Final = "portfolio"
 MIN_DAYS_FOR_INTERVAL: Final = 10
-"""Trading days below which no confidence interval is given; a t with fewer clusters is not to be believed."""
+"""Days held below which no confidence interval is given; a t with fewer clusters is not to be believed."""
 
 _FIRST: Final = ("n_trades", "net", "gross", "cost", "fees", "slippage", "funding", "stressed_net")
 PARTS: Final = (
@@ -41,8 +44,12 @@ def expectancy_grid(execution: Execution, judgement: Judgement, *, floors_bps: M
 
     Returns:
         One line per scope: the promoted together (if any), the portfolio of all executed, every executed blueprint.
-        Expectancy [bps of notional per trade]; the floor is of single blueprints only; the test's 95 % interval is clustered
-        by exit day, unknown below `MIN_DAYS_FOR_INTERVAL` days.
+        Expectancy [bps of notional per trade]; the floor is of single blueprints only; the test's 95 % interval has the
+        days on which the trades were held as clusters, and is unknown below `MIN_DAYS_FOR_INTERVAL` of them or without
+        scatter.
+
+    Raises:
+        RefusedError: if a test trade has no bar in the ledger.
 
     Knows:
         all trades, test included.
@@ -52,10 +59,11 @@ def expectancy_grid(execution: Execution, judgement: Judgement, *, floors_bps: M
         (PORTFOLIO, "All executed together", judgement.executed),
         *((name, name, (name,)) for name in judgement.executed),
     ]
+    booked = _book_test(execution)
     lines = tuple(
         Line(
             label,
-            _expectancy_cells(scope, execution.trades, ids, floors_bps),
+            _expectancy_cells(scope, execution.trades, booked, ids, floors_bps),
             scope == "promoted" or scope in judgement.promoted,
         )
         for scope, label, ids in scopes
@@ -109,7 +117,7 @@ def read_test(expectancy: Grid) -> Row | None:
         )
     earned = f"In the test window the promoted made {number_text(mean, 'bps')} per trade over {n} trades"
     if low is None or high is None:
-        words = f"{earned}, on too few days to tell an edge from luck."
+        words = f"{earned}, on too few days, or with too little scatter, to tell an edge from luck."
     else:
         meaning = (
             "the test agrees"
@@ -125,18 +133,18 @@ def read_test(expectancy: Grid) -> Row | None:
 
 
 def _expectancy_cells(
-    scope: str, trades: pl.DataFrame, ids: Sequence[str], floors_bps: Mapping[str, float | None]
+    scope: str, trades: pl.DataFrame, booked: pl.DataFrame, ids: Sequence[str], floors_bps: Mapping[str, float | None]
 ) -> tuple[Row | str, ...]:
     chosen = trades.filter(pl.col("blueprint_id").is_in(ids))
-    means = {split: _clustered(chosen.filter(pl.col("split") == split)) for split in Split}
+    means = {split: _mean_bps(chosen.filter(pl.col("split") == split)) for split in Split}
     test = chosen.filter(pl.col("split") == Split.TEST)
-    low, high = means[Split.TEST][1:]
+    low, high = _interval_bps(booked.filter(pl.col("blueprint_id").is_in(ids)))
 
     def row(item: str, value: float | None, unit: str) -> Row:
         return Row("expectancy", f"{scope}/{item}", observed=value, unit=unit)
 
     return (
-        *(row(f"{split}/expectancy", means[split][0], "bps per trade") for split in Split),
+        *(row(f"{split}/expectancy", means[split], "bps per trade") for split in Split),
         row("test/expectancy_low", low, "bps per trade"),
         row("test/expectancy_high", high, "bps per trade"),
         row("test/n_trades", test.height, "trades"),
@@ -145,20 +153,51 @@ def _expectancy_cells(
     )
 
 
-def _clustered(trades: pl.DataFrame) -> tuple[float | None, float | None, float | None]:
-    """Return the mean net result per trade and its 95 % interval [bps], trades of one exit day being one cluster."""
-    if trades.is_empty():
-        return None, None, None
-    own = trades.sort(TRADES.key)
-    results = (own["net_pnl"] / own["exposure"] / BPS).to_numpy()
-    _, day = np.unique(own["exited_at"].dt.date().to_numpy(), return_inverse=True)
-    mean = math.fsum(results) / results.size
-    sums = np.bincount(day, weights=results - mean)
-    if sums.size < MIN_DAYS_FOR_INTERVAL:
-        return mean, None, None
-    error = math.sqrt(math.fsum(sums**2) * sums.size / (sums.size - 1)) / results.size
-    half = float(stdtrit(sums.size - 1, 0.975)) * error
-    return mean, mean - half, mean + half
+def _mean_bps(trades: pl.DataFrame) -> float | None:
+    results = (trades["net_pnl"] / trades["exposure"] / BPS).to_list()
+    return math.fsum(results) / len(results) if results else None
+
+
+def _book_test(execution: Execution) -> pl.DataFrame:
+    """Book the test's trades to the UTC days on which they were held: one row per bar.
+
+    The bar of the exit is not held: what it books (a fill, a settlement) belongs to the bar before, as in the outcomes.
+    """
+    test = execution.trades.filter(pl.col("split") == Split.TEST)
+    lost = test.join(execution.simulation_ledger, on="trade_id", how="anti")["trade_id"].sort()
+    if not lost.is_empty():
+        message = f"report: {lost.len()} test trades, {lost[0]} first, have no bar in simulation_ledger; rebuild trades"
+        raise RefusedError(message)
+    last_held = pl.max_horizontal("entered_at", pl.col("exited_at") - pl.duration(microseconds=BAR_US))
+    is_held = pl.col("open_at") <= last_held
+    return (
+        execution.simulation_ledger.select(*SIMULATION_LEDGER.key, "trade_id", "net_pnl")
+        .join(test.select("trade_id", "entered_at", "exited_at", "exposure"), on="trade_id", how="inner")
+        .sort(SIMULATION_LEDGER.key)
+        .select(
+            "blueprint_id",
+            day=pl.min_horizontal("open_at", last_held).dt.date().rank("dense").cast(pl.Int64) - 1,
+            bps=pl.col("net_pnl") / pl.col("exposure") / BPS,
+            share=is_held / is_held.sum().over("trade_id"),
+        )
+    )
+
+
+def _interval_bps(booked: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of the mean net result per trade."""
+    if booked.is_empty():
+        return None, None
+    days = booked["day"].to_numpy()
+    one, n_days = np.zeros_like(days), int(days.max()) + 1
+    sums, shares = (
+        day_matrix(one, days, booked[name].to_numpy(), n_hypotheses=1, n_days=n_days) for name in ("bps", "share")
+    )
+    told = accrual_t(sums, shares)
+    mean, error, n_held = float(told.mean[0]), float(told.standard_error[0]), int(told.n_days[0])
+    if n_held < MIN_DAYS_FOR_INTERVAL or math.isnan(error):
+        return None, None
+    half = float(stdtrit(n_held - 1, 0.975)) * error
+    return mean - half, mean + half
 
 
 def walkforward_grid(execution: Execution) -> Grid:

@@ -1,5 +1,7 @@
 """What the run was set to and made from: candidates, rules, splits, settings, lineage; all of it is only listed here."""
 
+from typing import Final
+
 import polars as pl
 
 from backtest_assets.domain.blueprint import blueprint_from_json
@@ -9,6 +11,7 @@ from backtest_assets.research.report.inputs import ReportInputs
 from backtest_assets.research.report.row import Grid, Line, Row
 from backtest_assets.research.report.verdict import Judgement
 from backtest_assets.research.report.words import hypothesis_label, plain, rule_words
+from backtest_assets.tables.hypotheses import TRIAL_COUNTS
 
 TOP = 12
 """Best hypotheses listed beside the selected ones; the table `hypotheses` has them all."""
@@ -22,6 +25,29 @@ _EVIDENCE = (
     ("net_mean_validation_bps", "Net mean, validation", "bps per event"),
     ("p_validation", "p, validation", "probability"),
 )
+
+_ALL_RUNS: Final = {
+    "n_trials_all": (
+        "Trials",
+        (
+            "Distinct tests ever made on this lake, over all runs and families, delays and neighbours among them; the same "
+            "rule, settings and data count once."
+        ),
+    ),
+    "n_hypotheses_all": ("of them hypotheses", "Those of them that could have been selected."),
+    "n_trials_same_data": (
+        "of them on the same data",
+        "Those of them on the very outcomes that this run tried its own on.",
+    ),
+    "effective_trials_all": (
+        "Effective number of trials, at most",
+        (
+            "Independent trials whose luckiest shows as much as the luckiest of all these; an upper bound, because searches on "
+            "other outcomes are added in full, though windows may overlap."
+        ),
+    ),
+}
+"""Columns of `trial_counts` that are the same on every row: label and meaning."""
 
 
 def hypotheses_grid(inputs: ReportInputs) -> Grid:
@@ -132,6 +158,37 @@ def trial_rows(inputs: ReportInputs) -> tuple[Row, ...]:
     return (
         Row("hypotheses", "trials", "Tests ever made by this run", inputs.trial_ledger.height, "trials"),
         *(Row("hypotheses", f"trials/{kind}", f"of kind {kind}", n, "trials") for kind, n in kinds),
+    )
+
+
+def trial_counts_grid(inputs: ReportInputs) -> Grid:
+    """Count the trials of all runs of the lake, raw and effective, as the run found them.
+
+    Returns:
+        One line per number; one line that says so where no run ever tried anything.
+
+    Raises:
+        RefusedError: if the counts are of two minds.
+
+    Knows:
+        how often all runs of the lake tried something, and with what luck.
+    """
+    said = inputs.trial_counts.select(*_ALL_RUNS).unique()
+    if said.height > 1:
+        message = f"report: trial_counts counts the trials of all runs in {said.height} ways; make trial_counts of this run again"
+        raise RefusedError(message)
+    head = ("All runs of the lake", "Number", "What it means")
+    if said.is_empty():
+        never = Row("trials", "none", "No run on this lake ever tried anything: there is nothing to count.")
+        return Grid(head, (Line("Trials", (never, "")),))
+    (counts,) = said.to_dicts()
+    units = {column.name: column.unit for column in TRIAL_COUNTS.columns}
+    return Grid(
+        head,
+        tuple(
+            Line(label, (Row("trials", name, meaning, counts[name], units[name]), meaning))
+            for name, (label, meaning) in _ALL_RUNS.items()
+        ),
     )
 
 

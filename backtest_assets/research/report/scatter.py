@@ -30,7 +30,7 @@ def hypothesis_charts(inputs: ReportInputs) -> Mapping[str, Markup]:
         return {}
     return {
         "t_statistics": draw(
-            _t_statistics(tested),
+            _t_statistics(tested, inputs.inference_summary),
             name="t",
             title="Train t of every tested hypothesis, best first; the selected are marked.",
         ),
@@ -40,21 +40,20 @@ def hypothesis_charts(inputs: ReportInputs) -> Mapping[str, Markup]:
     }
 
 
-def _t_statistics(tested: pl.DataFrame) -> Spec:
+def _t_statistics(tested: pl.DataFrame, summary: pl.DataFrame) -> Spec:
     ranked = tested.sort("t_train", "hypothesis_id", descending=[True, False]).with_row_index("rank", offset=1)
     return {
         **FIT,
         "height": 240,
         "layer": [
-            *_luck(tested),
+            *_luck(summary),
             _points(ranked, "t_train", {"title": "t on train"}, "Hypotheses, best first"),
         ],
     }
 
 
-def _luck(tested: pl.DataFrame) -> list[Layer]:
-    # penalty = k x se x M: its largest ratio to se is the bar the luckiest null hypothesis sets.
-    bar = tested.select((pl.col("multiplicity_penalty_bps") / pl.col("se_train_bps")).median()).item()
+def _luck(summary: pl.DataFrame) -> list[Layer]:
+    (bar,) = summary.filter(statistic="luckiest_null_t")["value"].to_list()
     return [] if bar is None else _limit(float(bar), f"luck alone reaches {float(bar):.1f}")
 
 

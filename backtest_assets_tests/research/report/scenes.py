@@ -23,6 +23,7 @@ from backtest_assets.domain.run import ResearchRun, settings_fields
 from backtest_assets.domain.split import Split
 from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.hypotheses.summary import SUMMARY
+from backtest_assets.research.hypotheses.trials import count_trials
 from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.candidates import EDGE_CANDIDATES, NAIVE_ENTRY
@@ -59,6 +60,7 @@ def inputs_of(run: ResearchRun, *, promoted: int = 2, decision: str = "PROMOTE",
     hypotheses = _hypotheses(rng, found=found)
     blueprints = _blueprints(run, hypotheses) if found else BLUEPRINTS.empty()
     um = _bars(run, rng)
+    ledger = _trials(hypotheses)
     candidates = _candidates(run, rng)
     return ReportInputs(
         research_run=_settings(run),
@@ -66,7 +68,8 @@ def inputs_of(run: ResearchRun, *, promoted: int = 2, decision: str = "PROMOTE",
         inference_summary=_summary(rng),
         naive_entry=_naive(hypotheses),
         edge_candidates=_edges(run, hypotheses),
-        trial_ledger=_trials(hypotheses),
+        trial_ledger=ledger,
+        trial_counts=_counts(ledger),
         research_checklist=_checklist(decision),
         event_candidates=candidates,
         event_registry=register_events(candidates),
@@ -237,6 +240,18 @@ def _trials(hypotheses: pl.DataFrame) -> pl.DataFrame:
         for i, kind in enumerate(kinds)
     ]
     return TRIAL_LEDGER.conform(pl.DataFrame(rows, schema=list(TRIAL_LEDGER.schema), orient="row"))
+
+
+def _counts(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Count the run's trials beside those of another run, a third as many, on other outcomes."""
+    other = ledger.head(ledger.height // 3).with_columns(
+        trial_id="other-" + pl.col("trial_id"), inputs_digest=pl.lit("j" * 64), luckiest_t=pl.lit(2.5)
+    )
+    ledgers = [
+        frame.with_columns(of_run_id=pl.lit(name), ledger_digest=pl.lit(f"digest of {name}"))
+        for name, frame in (("own", ledger), ("other", other))
+    ]
+    return count_trials(pl.concat(ledgers), "i" * 64)
 
 
 def _checklist(decision: str) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from backtest_assets.errors import RefusedError, TableError
 from backtest_assets.research.report.build import Report, build_report
 from backtest_assets.research.report.inputs import Execution, inputs_from
 from backtest_assets.research.report.page import MAX_BYTES, external_references
+from backtest_assets.research.report.scatter import hypothesis_charts
 from backtest_assets.tables.report import REPORT
 from backtest_assets_tests.research.report.scenes import a_run, execution_of, frames_of, inputs_of, with_source
 
@@ -98,6 +99,54 @@ def test_the_numbers_beside_are_all_shown_with_what_they_mean(inputs):
     assert summary["statistic"].to_list() == rows["item"].to_list()
     assert summary["value"].to_list() == rows["observed"].to_list()
     assert all(detail in report.html.decode() for detail in summary["detail"])
+
+
+@SCENES
+def test_the_trials_of_all_runs_stand_beside_the_runs_own_raw_and_effective_with_what_they_mean(inputs):
+    report = build_report(inputs, run=RUN)
+    own = said(report, "hypotheses", "trials")["observed"]
+    counts = inputs.trial_counts.select(
+        "n_trials_all", "n_hypotheses_all", "n_trials_same_data", "effective_trials_all"
+    ).row(0, named=True)
+    shown = report.rows.filter(section="trials")
+    assert list(counts.items()) == shown.select("item", "observed").rows()
+    assert counts["n_trials_all"] > own == counts["n_trials_same_data"]
+    assert 1 < counts["effective_trials_all"] < counts["n_hypotheses_all"]
+    assert all(meaning and meaning in report.html.decode() for meaning in shown["text"])
+    assert "Effective trials of all runs, at most" in report.html.decode()
+
+
+def test_where_no_run_ever_tried_anything_the_report_says_so():
+    idle = replace(KEPT, trial_ledger=KEPT.trial_ledger.clear(), trial_counts=KEPT.trial_counts.clear())
+    report = build_report(idle, run=RUN)
+    assert ["none"] == report.rows.filter(section="trials")["item"].to_list()
+    assert "No run on this lake ever tried anything: there is nothing to count." in report.html.decode()
+    assert "Effective trials of all runs" not in report.html.decode()
+
+
+def test_trials_of_all_runs_counted_in_two_ways_are_refused():
+    torn = KEPT.trial_counts.with_columns(n_trials_all=pl.col("n_trials_all") + pl.int_range(pl.len()))
+    with pytest.raises(RefusedError, match="trial_counts counts the trials of all runs in 2 ways"):
+        build_report(replace(KEPT, trial_counts=torn), run=RUN)
+
+
+def test_what_luck_alone_reaches_is_the_luckiest_null_whatever_the_factor_of_the_penalty():
+    is_luckiest = pl.col("statistic") == "luckiest_null_t"
+    summary = KEPT.inference_summary.with_columns(value=pl.when(is_luckiest).then(3.2).otherwise("value"))
+    told = replace(KEPT, inference_summary=summary)
+    of_k = [
+        replace(
+            told, hypotheses=told.hypotheses.with_columns(multiplicity_penalty_bps=k * pl.col("se_train_bps") * 3.2)
+        )
+        for k in (0.0, 1.0, 2.0)
+    ]
+    pictures = {str(hypothesis_charts(inputs)["t_statistics"]) for inputs in of_k}
+    (picture,) = pictures
+    assert "luck alone reaches 3.2" in picture
+    other = replace(told, inference_summary=summary.with_columns(value=pl.lit(4.25)))
+    assert "luck alone reaches 4.2" in str(hypothesis_charts(other)["t_statistics"])
+    unknown = replace(told, inference_summary=summary.with_columns(value=pl.lit(None, pl.Float64)))
+    assert "luck alone" not in str(hypothesis_charts(unknown)["t_statistics"])
 
 
 @SCENES
