@@ -28,7 +28,8 @@ class Evidence:
         as_of: when the question is asked.
         run: settings of the run; None in the market layer.
         inputs: the frames the table was made from, by table name.
-        previous: the partition's published rows before this attempt; None if there were none.
+        previous: the partition's published rows before this attempt, of a chronicle those of all its versions; None if
+            there were none.
         listing: when the instrument traded, where the source knows; None holds the whole month against the calendar.
         listings: the same by symbol, for a table of many symbols.
         limits: what market data are held against.

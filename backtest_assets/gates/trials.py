@@ -231,9 +231,9 @@ _COUNT_AGAIN: Final = "count the ledgers of all runs again"
 GATES_TRIAL_LEDGER: Final = (
     rows_gate(
         "grows_only",
-        "Every earlier trial is still there, unchanged.",
+        "Every trial that any earlier version held is still there, as it was first listed.",
         _forgotten,
-        fix="append to the published ledger, never replace it",
+        fix="append to what all versions of the ledger held, never replace it",
         may_be_empty=_nothing_tested,
     ),
     rows_gate(
