@@ -178,6 +178,7 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
             product.listing,
             product.listings,
             step.lake.settings.limits,
+            {(one.table, one.partition): one.digest for one in product.inputs},
         )
         answers = ask_all(GATES[table.name], evidence)
         if any(answer.blocks for answer in answers):

@@ -22,6 +22,7 @@ from backtest_assets.defs.instance import open_instance
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.market import Partition
+from backtest_assets.lake.publication import Input
 from backtest_assets.lake.store import Lake
 from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 from backtest_assets.settings import Settings
@@ -44,7 +45,8 @@ def trial_ledger(
     previous = every_row(context.instance, lake.lake, "trial_ledger", partition)
     hypotheses = eligible_of(IDS)
     frame = list_trials(hypotheses, config.data, run=run, previous=previous)
-    made = Made(frame, (), {"hypotheses": hypotheses}, run)
+    outcomes = Input("event_outcomes", partition.label, config.data, 1)
+    made = Made(frame, (outcomes,), {"hypotheses": hypotheses}, run)
     yield from publish(context, lake, TRIAL_LEDGER, [(partition, made)], as_of=AS_OF)
 
 
