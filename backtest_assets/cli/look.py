@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
-from backtest_assets.cli.run import report_path
+from backtest_assets.cli.run import class_text, report_path
 from backtest_assets.cli.session import ERR, OUT, open_session, open_settings
 from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.driver import Session, run_rows
@@ -23,7 +23,7 @@ from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, window_partitions
 from backtest_assets.domain.clock import months_between, parse_day, utc
 from backtest_assets.domain.market import Partition, parse_symbols
-from backtest_assets.domain.run import run_from_dict
+from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.errors import RefusedError, UsageError
 from backtest_assets.lake.catalog import named_in, open_catalog, query
 from backtest_assets.lake.store import Lake
@@ -61,10 +61,12 @@ def gates(
     Everything is asked as a reader would ask, bytes and lineage too: `may_be_read` is red where it would be refused.
     Ends with 1 if a strict gate is red on anything a run needs; what is optional (spot) is listed and does not count.
     """
+    run: ResearchRun | None = None
     with open_session() as session:
         look = Guard(session.instance, session.resource).inspect
         if run_id is not None:
-            rows = _of_run(session, look, run_id)
+            run = _frozen(session, run_id)
+            rows = _of_run(session, look, run)
         elif symbols and start and end:
             rows = _of_market(session, look, _partitions(symbols, start, end))
         else:
@@ -74,6 +76,8 @@ def gates(
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         _say_judgements(rows, is_full=is_full)
+        if run is not None:
+            OUT.print(f"run {run.run_id} ({class_text(run)})", soft_wrap=True, highlight=False)
     if any(not row.passed and row.severity == "ERROR" and row.table in _NEEDED for row in rows):
         raise SystemExit(RefusedError.exit_code)
 
@@ -110,14 +114,17 @@ def _may_not_be_read(one: Refusal) -> Judged:
     )  # fmt: skip
 
 
-def _of_run(session: Session, look: Look, run_id: str) -> list[Judged]:
-    """Return the verdicts of a run's tables that were tried, of its window, and what its decision lacks."""
-    partition = Partition.of_run(run_id)
-    if session.lake.current("research_run", partition) is None:
+def _frozen(session: Session, run_id: str) -> ResearchRun:
+    if session.lake.current("research_run", Partition.of_run(run_id)) is None:
         message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
         raise RefusedError(message)
     frozen = run_rows(session, "research_run", run_id)
-    run = run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
+    return run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
+
+
+def _of_run(session: Session, look: Look, run: ResearchRun) -> list[Judged]:
+    """Return the verdicts of a run's tables that were tried, of its window, and what its decision lacks."""
+    partition = Partition.of_run(run.run_id)
     tables = [table for table in READS if TABLES[table].layer == "research"]
     made = [row for t in tables for row in _of_table(session, look, t, [partition], is_needed=t in _DECIDING)]
     return [*_of_market(session, look, window_partitions(run)), *made]

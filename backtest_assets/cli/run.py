@@ -1,5 +1,6 @@
 """`run`, `discover`, `demo` and `backfill`: work, its progress and its verdict."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -147,8 +148,10 @@ def _say_verdict(session: Session, settings: ResearchRun, decision: str, *, unti
     _say_gates("Checklist", checklist)
     for gate, detail in checklist.filter(~pl.col("is_passed")).select("gate", "detail").iter_rows():
         OUT.print(f"  [red]{gate}[/]: {escape(detail)}", highlight=False)
+    named = f"[bold]{decision}[/]  run {run_id} ({class_text(settings)})"
     if until_blueprints:
-        OUT.print(f"[bold]{decision}[/]  run {run_id}: discovery is complete.")
+        OUT.print(f"{named}: discovery is complete.", soft_wrap=True, highlight=False)
+        OUT.print(_found(session, run_id), soft_wrap=True, highlight=False)
         return
     outcome = "execution stays closed, the checklist says why"
     if decision == PROMOTE:
@@ -156,8 +159,45 @@ def _say_verdict(session: Session, settings: ResearchRun, decision: str, *, unti
         for name, rows in gates.group_by("blueprint_id", maintain_order=True):
             _say_gates(f"{name[0]}: {'promoted' if rows['is_promoted'][0] else 'rejected'}", rows)
         outcome = f"{gates.filter('is_promoted')['blueprint_id'].n_unique()} blueprint(s) promoted"
-    OUT.print(f"[bold]{decision}[/]  run {run_id}: {outcome}.")
+    OUT.print(f"{named}: {outcome}.", soft_wrap=True, highlight=False)
     OUT.print(f"Report: {report_path(session, run_id)}", soft_wrap=True, highlight=False)
+
+
+def class_text(settings: ResearchRun) -> str:
+    """Say whether a run is production, or diagnostic and by which overrides (R84)."""
+    overrides = settings.non_production_overrides
+    return settings.run_class + (f"; overrides: {', '.join(overrides)}" if overrides else "")
+
+
+def trials_text(totals: Mapping[str, float]) -> str:
+    """Say how many trials were made over all runs of the lake.
+
+    Args:
+        totals: `n_trials_all`, `n_hypotheses_all` and `effective_trials_all`.
+    """
+    return (
+        f"Trials over all runs: {totals['n_trials_all']} distinct, {totals['n_hypotheses_all']} of them hypotheses, "
+        f"worth at most {totals['effective_trials_all']:.1f} independent ones"
+    )
+
+
+def trial_totals(counts: pl.DataFrame) -> Mapping[str, float]:
+    """Return the totals that every row of table trial_counts has; without rows nothing was ever tried."""
+    if counts.is_empty():
+        return {"n_trials_all": 0, "n_hypotheses_all": 0, "effective_trials_all": 0.0}
+    return counts.select("n_trials_all", "n_hypotheses_all", "effective_trials_all").row(0, named=True)
+
+
+def _found(session: Session, run_id: str) -> str:
+    """Say what discovery found, stage by stage."""
+    hypotheses, edges = (run_rows(session, name, run_id) for name in ("hypotheses", "edge_candidates"))
+    n_blueprints = run_rows(session, "blueprints", run_id).height
+    return (
+        f"Hypotheses: {hypotheses.height} asked for, {hypotheses['is_eligible'].sum()} tested, "
+        f"{(hypotheses['status'] == 'selected').sum()} selected\n"
+        f"Edge candidates: {edges.height}, {(edges['status'] == 'PROMOTED').sum()} of them PROMOTED\n"
+        f"Blueprints: {n_blueprints}\n{trials_text(trial_totals(run_rows(session, 'trial_counts', run_id)))}"
+    )
 
 
 def report_path(session: Session, run_id: str) -> str:

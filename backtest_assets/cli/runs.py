@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
+from backtest_assets.cli.run import trial_totals, trials_text
 from backtest_assets.cli.session import ERR, OUT, open_session
 from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.desk import chronicle_rows
@@ -36,6 +37,8 @@ class Listed:
     end: str | None
     phase2_event_type: str | None
     decision: str | None
+    run_class: str | None
+    non_production_overrides: str | None
     n_trials: int | None
     n_hypotheses: int | None
 
@@ -43,7 +46,7 @@ class Listed:
 @click.command(context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print runs and totals as one JSON object.")
 def runs(*, as_json: bool) -> None:
-    """List every run with its decision and its trials, and count the distinct trials of all runs.
+    """List every run with its decision, its class and its trials, and count the distinct trials of all runs.
 
     Trials are counted as promotions count them. Ends with 1 if the trial ledger of any run is not whole: then nothing is
     counted.
@@ -53,7 +56,8 @@ def runs(*, as_json: bool) -> None:
         found = guard.inspect_chronicles("trial_ledger")
         ledgers = chronicle_rows(session.lake, TABLES["trial_ledger"], found.admitted) if found.admitted else None
         listed = _listed(session, guard, ledgers, [one.partition.label for one in found.refused])
-    totals = dict[str, float]() if found.refused else _totals(ledgers)
+    counted = pl.DataFrame() if ledgers is None else count_trials(ledgers, "")
+    totals: Mapping[str, float] = {} if found.refused else trial_totals(counted)
     if as_json:
         told = {
             "runs": [asdict(one) for one in listed],
@@ -65,13 +69,6 @@ def runs(*, as_json: bool) -> None:
         _say(listed, totals, found.refused)
     if found.refused:
         raise SystemExit(RefusedError.exit_code)
-
-
-def _totals(ledgers: pl.DataFrame | None) -> dict[str, float]:
-    counted = pl.DataFrame() if ledgers is None else count_trials(ledgers, "")
-    if counted.is_empty():
-        return {"n_trials_all": 0, "n_hypotheses_all": 0, "effective_trials_all": 0.0}
-    return counted.select("n_trials_all", "n_hypotheses_all", "effective_trials_all").row(0, named=True)
 
 
 def _listed(session: Session, guard: Guard, ledgers: pl.DataFrame | None, refused: list[str]) -> list[Listed]:
@@ -96,6 +93,8 @@ def _listed(session: Session, guard: Guard, ledgers: pl.DataFrame | None, refuse
                 None if run is None else run.end,
                 None if run is None else run.phase2_event_type,
                 decided.get(partition),
+                None if run is None else run.run_class,
+                None if run is None else ",".join(run.non_production_overrides),
                 n_trials,
                 n_hypotheses,
             )
@@ -114,15 +113,11 @@ def _run(session: Session, publication: Publication) -> ResearchRun:
 
 
 def _say(listed: list[Listed], totals: Mapping[str, float], refused: tuple[Refusal, ...]) -> None:
-    grid = Grid("run", "symbols", "start", "end", "phase 2", "decision", "trials", "hypotheses")
+    grid = Grid("run", "symbols", "start", "end", "phase 2", "decision", "class", "overrides", "trials", "hypotheses")
     for one in listed:
         grid.add_row(*(escape(_CLOSED if value is None else str(value)) for value in asdict(one).values()))
     OUT.print(grid)
     for refusal in refused:
         ERR.print(f"[red]not counted:[/] {escape(str(refusal))}", soft_wrap=True, highlight=False)
     if not refused:
-        text = (
-            f"Trials over all runs: {totals['n_trials_all']} distinct, {totals['n_hypotheses_all']} of them hypotheses, "
-            f"worth at most {totals['effective_trials_all']:.1f} independent ones"
-        )
-        OUT.print(text, soft_wrap=True, highlight=False)
+        OUT.print(trials_text(totals), soft_wrap=True, highlight=False)

@@ -10,8 +10,9 @@ from typing import Final
 import dagster as dg
 
 from backtest_assets.defs.admission import Admitted, Inspection, Refusal, TableLog, objection
+from backtest_assets.defs.growth import Growth, growth_of
 from backtest_assets.defs.partitions import partition_from_key
-from backtest_assets.defs.reads import READS
+from backtest_assets.defs.reads import CHRONICLES, READS
 from backtest_assets.defs.verdicts import evaluations
 from backtest_assets.domain.market import Partition
 from backtest_assets.errors import BacktestAssetsError
@@ -23,10 +24,10 @@ from backtest_assets.tables.registry import TABLES
 
 @dataclass(frozen=True, slots=True)
 class _Chronicle:
-    """What the guard says of a chronicle, and the content digests of the versions that led to what the lake serves."""
+    """What the guard says of a chronicle, and the versions that led to what the lake serves; None if they cannot be read."""
 
     answer: Admitted | Refusal
-    held: frozenset[str]
+    growth: Growth | None
 
 
 _NO_CHRONICLE: Final = "nothing knows of it; materialise it first"
@@ -34,6 +35,9 @@ _LOST: Final = "{} recorded version {}, which the lake's did not grow from"
 _CHRONICLE_FIX: Final = (
     "Nothing is counted without it: materialise it again if its run broke off; if files are gone or changed put them back "
     "from a backup, or use another BACKTEST_DATA_ROOT"
+)
+_LOST_FIX: Final = (
+    "Nothing is counted without them: materialise it again, which brings them back from its older versions"
 )
 
 
@@ -50,14 +54,16 @@ class Chronicles:
         """
         self._instance, self._lake, self._log_of = instance, lake, log_of
         self._known: dict[str, Mapping[str, _Chronicle]] = {}
+        self._grown: dict[tuple[str, str], Growth] = {}
 
     def inspect(self, table: str, required: Iterable[Partition] = ()) -> Inspection:
         """Ask of every partition of a table that only grows whether it is still the whole chronicle of what was done.
 
         Asked of are the partitions that the event log, the lake or the lineage of any published table knows of. One is
-        admitted if its gates are green on exactly the version that the lake serves, its bytes are what was published,
-        and every version that lineage recorded is the current one or one that it grew from. What it was made from may
-        have changed since: that does not undo what was done.
+        admitted if its gates are green on exactly the version that the lake serves, its bytes and those of all its versions
+        are what was published, it holds every row that any of them held, and every version that lineage recorded is the
+        current one or one that it grew from. What it was made from may have changed since: that does not undo what was
+        done.
 
         Args:
             table: the table.
@@ -88,23 +94,39 @@ class Chronicles:
         rows = {gate: log.verdicts.get((gate.name, label)) for gate in GATES[table]}
         told = evaluations(self._instance, [row for row in rows.values() if row is not None])
         judged = {gate: None if row is None else told.get(row.row_id) for gate, row in rows.items()}
-        materialization_id, held = log.latest.get(label), frozenset[str]()
+        materialization_id, growth, fix = log.latest.get(label), None, _CHRONICLE_FIX
         try:
             publication = self._lake.current(table, partition)
             reason = "the lake holds nothing of it" if publication is None else None
-            reason = reason or objection(publication, materialization_id, judged)
-            if reason is None and publication is not None:
-                self._lake.verify(publication)
-                held = frozenset(one.digest for one in self._lake.history(table, partition))
-                reason = next(
-                    (_LOST.format(who, digest[:12]) for digest, who in witnessed.items() if digest not in held), None
-                )
+            if publication is not None:
+                growth = self._growth(table, label)
+                if growth.objection is not None:
+                    reason, fix = growth.objection, _LOST_FIX
+                gone = (who for who in witnessed.items() if who[0] not in growth.digests)
+                reason = reason or objection(publication, materialization_id, judged)
+                reason = reason or next((_LOST.format(who, digest[:12]) for digest, who in gone), None)
         except BacktestAssetsError as error:
             publication, reason = None, str(error)
         if reason is None and publication is not None and materialization_id is not None:
-            return _Chronicle(Admitted(publication, materialization_id), held)
+            return _Chronicle(Admitted(publication, materialization_id), growth)
         seen = f"; known to {', '.join(sorted(set(witnessed.values())))}" if witnessed else ""
-        return _Chronicle(Refusal(table, partition, f"{reason}{seen}. {_CHRONICLE_FIX}"), held)
+        return _Chronicle(Refusal(table, partition, f"{reason}{seen}. {fix}"), growth)
+
+    def _growth(self, table: str, label: str) -> Growth:
+        if (table, label) not in self._grown:
+            contract = TABLES[table]
+            self._grown[table, label] = growth_of(self._lake, contract, partition_from_key(contract, label))
+        return self._grown[table, label]
+
+    def loss(self, table: str, label: str) -> str | None:
+        """Return what a published partition of a chronicle lost, or why nobody knows; None if nothing, or of other tables."""
+        if table not in CHRONICLES:
+            return None
+        try:
+            lost = self._growth(table, label).objection
+        except BacktestAssetsError as error:
+            return f"{error}. {_CHRONICLE_FIX}"
+        return None if lost is None else f"{lost}. {_LOST_FIX}"
 
     def _witnessed(self, table: str) -> Mapping[str, Mapping[str, str]]:
         """Return the digests of a table's partitions that lineage in the lake recorded, each with a table that did."""
@@ -124,6 +146,8 @@ class Chronicles:
             return f"made from {used.table}[{used.partition}], which is closed: {_NO_CHRONICLE}"
         if isinstance(chronicle.answer, Refusal):
             return f"made from {used.table}[{used.partition}], which is closed: {chronicle.answer.reason}"
-        if used.digest not in chronicle.held:
+        if chronicle.growth is None or used.digest not in chronicle.growth.digests:
             return f"made from a version of {used.table}[{used.partition}] that the lake's did not grow from"
+        if used.digest not in chronicle.growth.whole:
+            return f"made from a version of {used.table}[{used.partition}] that had lost rows; materialise it again"
         return None

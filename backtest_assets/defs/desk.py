@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from backtest_assets.defs.admission import Admitted
-from backtest_assets.defs.guard import Guard, check_unaltered, inspect, refusal_failure
+from backtest_assets.defs.guard import Guard, every_row, inspect, refusal_failure
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_chronicle
@@ -61,16 +61,13 @@ class Desk:
         return self._frames[table]
 
     def previous(self) -> pl.DataFrame:
-        """Return the rows that this step's partition holds now; empty if it holds none.
+        """Return every row that this step's partition, a chronicle's, ever held; empty if it held none.
 
         Raises:
             TamperedError: if they are not what was published: what only grows must not restart from nothing.
         """
         partition = Partition.of_run(self.run.run_id)
-        published = check_unaltered(self._context.instance, self._lake.lake, self._table.name, partition)
-        if published is None:
-            return self._table.empty()
-        return self._table.widen(self._lake.lake.scan([published]).collect())
+        return every_row(self._context.instance, self._lake.lake, self._table.name, partition)
 
     @property
     def decision(self) -> str:

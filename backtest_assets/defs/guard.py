@@ -8,10 +8,12 @@ up: what was made from a partition that is closed, or was made again since, may 
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
+import polars as pl
 from dagster._core.events import DagsterEventType
 
 from backtest_assets.defs.admission import Admitted, Inspection, Refusal, TableLog, attempt_of, objection
 from backtest_assets.defs.chronicle import Chronicles
+from backtest_assets.defs.growth import growth_of
 from backtest_assets.defs.listing import facts_of
 from backtest_assets.defs.partitions import partition_from_key
 from backtest_assets.defs.reads import is_chronicle
@@ -42,8 +44,8 @@ class Guard:
 
         A partition is admitted if the newest completed evaluation of every registered gate is green, targets the
         partition's latest materialisation and is about the publication that the lake serves; if it was judged under the
-        limits of this process; if its files still have their published bytes; and if everything it was made from is
-        still what it was, and open.
+        limits of this process; if its files still have their published bytes; if it, where it only grows, holds what any
+        version of it held; and if everything it was made from is still what it was, and open.
 
         Raises:
             KeyError: if the table has no registered gates.
@@ -78,7 +80,11 @@ class Guard:
                 reason = objection(publication, materialization_id, records)
                 if reason is None and publication is not None:
                     self._lake.verify(publication)
-                    reason = self._limits_objection(publication) or self._upstream_objection(publication)
+                    reason = (
+                        self._chronicles.loss(table, partition.label)
+                        or self._limits_objection(publication)
+                        or self._upstream_objection(publication)
+                    )
             except BacktestAssetsError as error:
                 publication, reason = None, str(error)
             if reason is None and publication is not None and materialization_id is not None:
@@ -127,7 +133,8 @@ class Guard:
                 return f"gate {gate.name} has no verdict on its latest materialisation"
         if self._judged(table, label) != publication.publication_id:
             return "its gates judged another version than the lake serves"
-        return self._limits_objection(publication) or self._upstream_objection(publication) or publication
+        lost = self._chronicles.loss(table, label)
+        return lost or self._limits_objection(publication) or self._upstream_objection(publication) or publication
 
     def _limits_objection(self, made: Publication) -> str | None:
         """Return why what was judged under other limits than this process has is no answer here; None if it was not."""
@@ -208,3 +215,16 @@ def check_unaltered(instance: dg.DagsterInstance, lake: Lake, table: str, partit
         )
         raise TamperedError(message)
     return current
+
+
+def every_row(instance: dg.DagsterInstance, lake: Lake, table: str, partition: Partition) -> pl.DataFrame:
+    """Return every row that any version of a chronicle's partition held: what its next version must hold too.
+
+    Rows that a version on top of them lost come back from the older ones; of a row that was changed the first word stands.
+
+    Raises:
+        TamperedError: as `check_unaltered`; or if any version's files are not what was published.
+        TableError: if a version does not keep the contract.
+    """
+    check_unaltered(instance, lake, table, partition)
+    return growth_of(lake, TABLES[table], partition).rows

@@ -23,6 +23,8 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.code_version import code_version
+from backtest_assets.defs.growth import growth_of
+from backtest_assets.defs.reads import CHRONICLES
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.market import Listing, Partition
@@ -165,7 +167,6 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
         frame = product.frame  # the contract gate says why; quarantine keeps the rows as they were made
     try:
         staged = store.stage(table, partition, frame, attachments=product.attachments)
-        before = published(store, table, partition) if table.layer == "research" else None
         evidence = Evidence(
             table,
             partition,
@@ -173,10 +174,11 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
             step.as_of,
             product.run,
             product.frames,
-            None if before is None else before.frame,
+            _before(store, table, partition),
             product.listing,
             product.listings,
             step.lake.settings.limits,
+            {(one.table, one.partition): one.digest for one in product.inputs},
         )
         answers = ask_all(GATES[table.name], evidence)
         if any(answer.blocks for answer in answers):
@@ -194,6 +196,18 @@ def _settle(step: _Step, partition: Partition, product: Made | BacktestAssetsErr
     except BacktestAssetsError as error:  # full disk, lost race: what is published, and judged, stays as it is
         return _Settled(partition, (), None, error=str(error))
     return _Settled(partition, answers, publication, shown=product.shown)
+
+
+def _before(store: Lake, table: Table, partition: Partition) -> pl.DataFrame | None:
+    """Return what gates hold new rows against: what is published, of a chronicle what any version of it held.
+
+    Raises:
+        TamperedError: if a version of a chronicle cannot be trusted: it is not mended by forgetting.
+    """
+    if table.name in CHRONICLES:
+        return growth_of(store, table, partition).rows if store.history(table.name, partition) else None
+    before = published(store, table, partition) if table.layer == "research" else None
+    return None if before is None else before.frame
 
 
 def _unmade(step: _Step, partition: Partition, error: BacktestAssetsError) -> _Settled:

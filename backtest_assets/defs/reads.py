@@ -258,6 +258,10 @@ EXECUTION_TABLES: Final = frozenset(
 """Tables that exist only for a run whose checklist says PROMOTE (R80)."""
 
 
+CHRONICLES: Final = frozenset(read.table for reads in READS.values() for read in reads if read.is_of_all_runs)
+"""Tables that only grow, of which all runs are read at once."""
+
+
 def is_chronicle(reader: str, table: str) -> bool:
     """Return whether a table reads another one of all runs, as a chronicle."""
     return any(read.table == table and read.is_of_all_runs for read in READS[reader])

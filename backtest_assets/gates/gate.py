@@ -28,10 +28,12 @@ class Evidence:
         as_of: when the question is asked.
         run: settings of the run; None in the market layer.
         inputs: the frames the table was made from, by table name.
-        previous: the partition's published rows before this attempt; None if there were none.
+        previous: the partition's published rows before this attempt, of a chronicle those of all its versions; None if
+            there were none.
         listing: when the instrument traded, where the source knows; None holds the whole month against the calendar.
         listings: the same by symbol, for a table of many symbols.
         limits: what market data are held against.
+        digests: the content digests of what the table was made from, as lineage records them, by table and partition.
     """
 
     table: Table
@@ -44,6 +46,7 @@ class Evidence:
     listing: Listing | None = None
     listings: Mapping[str, Listing] = field(default_factory=dict[str, Listing])
     limits: MarketLimits = DEFAULT_LIMITS
+    digests: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     @property
     def settings(self) -> ResearchRun:
@@ -56,6 +59,18 @@ class Evidence:
             message = f"{self.table.name} {self.partition}: a gate asked for run settings in the market layer"
             raise ValueError(message)
         return self.run
+
+    def digest_of(self, table: str) -> str:
+        """The content digest of a table's partition of the same name, as it was read.
+
+        Raises:
+            ValueError: if lineage has none.
+        """
+        found = self.digests.get((table, self.partition.label))
+        if found is None:
+            message = f"{self.table.name} {self.partition}: lineage does not say which {table} was read"
+            raise ValueError(message)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

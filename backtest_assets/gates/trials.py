@@ -1,5 +1,6 @@
 """What must be true of the trial ledger and of its count over all runs; what is promoted on the count is promotions'."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -42,8 +43,11 @@ def _forgotten(evidence: Evidence) -> pl.DataFrame:
 
 
 def _uncounted(evidence: Evidence) -> pl.DataFrame:
-    """Return tested hypotheses that lack themselves, a delay or a neighbour under the run's settings on some outcomes."""
-    now = evidence.frame.filter(pl.col("settings_digest") == evidence.settings.digest)
+    """Return tested hypotheses that lack themselves, a delay or a neighbour under the run's settings on what was read."""
+    now = evidence.frame.filter(
+        pl.col("settings_digest") == evidence.settings.digest,
+        pl.col("inputs_digest") == evidence.digest_of("event_outcomes"),
+    )
     has = {
         (name, kind): n
         for name, kind, n in now.group_by("hypothesis_id", "kind").agg(pl.col("detail").n_unique()).rows()
@@ -65,20 +69,28 @@ def _unknown_kinds(evidence: Evidence) -> pl.DataFrame:
 
 
 def _misquoted(evidence: Evidence) -> pl.DataFrame:
-    """Return trials that are new in this ledger and have other numbers than the hypotheses they were made by."""
+    """Return trials that are new in this ledger and are not of what was read, or have other numbers than were made of it."""
     new = evidence.frame.join(_before(evidence).select("trial_id"), on="trial_id", how="anti")
     told = {row["hypothesis_id"]: row for row in evidence.inputs["hypotheses"].to_dicts()}
     luckiest, k = _lowest_luckiest(evidence), evidence.settings.phase2_multiplicity_k
-    settings, means = evidence.settings.digest, {name: _means(by) for name, by in told.items()}
+    means = {name: _means(by) for name, by in told.items()}
+    tried = (evidence.settings.digest, evidence.digest_of("event_outcomes"))
     wrong = [
-        row["settings_digest"] != settings
+        (row["settings_digest"], row["inputs_digest"]) != tried
+        or row["trial_id"] != _id_again(row)
         or row["hypothesis_id"] not in told
         or not _is_quoted(row, told[row["hypothesis_id"]], means[row["hypothesis_id"]])
         or (row["luckiest_t"] is None) is (k > 0)
         or (row["luckiest_t"] is not None and not abs(row["luckiest_t"] - luckiest) <= MAX_LUCKIEST_ERROR)
         for row in new.to_dicts()
     ]
-    return new.filter(pl.Series(wrong, dtype=pl.Boolean)).select(*_NAMES, "t", "p", "luckiest_t")
+    return new.filter(pl.Series(wrong, dtype=pl.Boolean)).select(*_NAMES, "inputs_digest", "t", "p", "luckiest_t")
+
+
+def _id_again(trial: Mapping[str, Any]) -> str:
+    """Return the id that what a trial says of itself gives: two runs share one only if they tried the same."""
+    named = ("kind", "detail", "hypothesis_id", "settings_digest", "inputs_digest")
+    return hashlib.sha256("|".join(str(trial[name]) for name in named).encode()).hexdigest()
 
 
 def _is_quoted(trial: Mapping[str, Any], by: Mapping[str, Any], means: Mapping[str, set[float | None]]) -> bool:
@@ -231,14 +243,14 @@ _COUNT_AGAIN: Final = "count the ledgers of all runs again"
 GATES_TRIAL_LEDGER: Final = (
     rows_gate(
         "grows_only",
-        "Every earlier trial is still there, unchanged.",
+        "Every trial that any earlier version held is still there, as it was first listed.",
         _forgotten,
-        fix="append to the published ledger, never replace it",
+        fix="append to what all versions of the ledger held, never replace it",
         may_be_empty=_nothing_tested,
     ),
     rows_gate(
         "counts_every_test",
-        "Every tested hypothesis is counted under this run's settings, with its delays and neighbours.",
+        "Every tested hypothesis is counted under this run's settings on the outcomes read, with its delays and neighbours.",
         _uncounted,
         fix=_LIST_AGAIN,
         may_be_empty=_nothing_tested,
@@ -252,13 +264,13 @@ GATES_TRIAL_LEDGER: Final = (
     ),
     rows_gate(
         "numbers_are_the_tests",
-        "A new trial has the mean, t and p of its hypothesis, and what the luckiest of the run shows.",
+        "A new trial is of the outcomes read, has the mean, t and p of its hypothesis, and what the luckiest of the run shows.",
         _misquoted,
         fix=_LIST_AGAIN,
         may_be_empty=_nothing_tested,
     ),
 )
-"""Inputs: hypotheses."""
+"""Inputs: hypotheses; the digest of `event_outcomes`."""
 
 GATES_TRIAL_COUNTS: Final = (
     rows_gate(

@@ -168,7 +168,13 @@ def discover(known: Known) -> Spent:
         if name == "trial_counts":
             inputs["trial_ledger"] = _of_all_runs(frames)
         evidence = Evidence(
-            table_named(name), partition, frames[name], known.run.window[1], run=known.run, inputs=inputs
+            table_named(name),
+            partition,
+            frames[name],
+            known.run.window[1],
+            run=known.run,
+            inputs=inputs,
+            digests={("event_outcomes", partition.label): OUTCOMES_DIGEST},
         )
         begun_gates = time.process_time()
         answers = ask_all(GATES[name], evidence)

@@ -1,6 +1,7 @@
 """A run that obeys a queue in which nothing can be queued: research is kept, nothing crashes, and the lake says why."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,17 @@ FLAGS = {
     "--source": "synthetic:5",
     "--run-hypothesis-generator": "1",
     "--hypothesis_datasets": "event_calendar",
+    "--naive_min_trades": "1",
+    "--require_capacity_pass": "0",
 }
+ARGUMENTS = [part for flag in FLAGS.items() for part in flag]
+CLASS = "diagnostic; overrides: require_capacity_pass, naive_min_trades"
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("r7")
-    return root, call(root, "run", *(part for flag in FLAGS.items() for part in flag), code=1)
+    return root, call(root, "run", *ARGUMENTS, code=1)
 
 
 def test_r7_a_queue_without_anything_queued_keeps_research_and_the_report_is_written(kept: tuple[Path, str]):
@@ -31,6 +36,26 @@ def test_r7_a_queue_without_anything_queued_keeps_research_and_the_report_is_wri
     assert "the hypothesis queue of run R7 asks for 0 hypotheses over 13 families" in said
     assert "no hypothesis was asked for; the remarks on hypothesis_queue say why" in said
     assert Path(said.split("Report: ")[1].strip()).read_bytes().startswith(b"<!doctype html>")
+
+
+def test_r63_r84_whatever_says_a_decision_says_the_class_of_the_run_and_its_overrides(kept: tuple[Path, str]):
+    root, said = kept
+    assert f"KEEP_RESEARCH  run R7 ({CLASS}): execution stays closed" in said
+    assert f"run R7 ({CLASS})" in call(root, "gates", "R7")
+    (run,) = json.loads(call(root, "runs", "--json"))["runs"]
+    assert ("KEEP_RESEARCH", "diagnostic") == (run["decision"], run["run_class"])
+    assert "require_capacity_pass,naive_min_trades" == run["non_production_overrides"]
+    (line,) = [line for line in call(root, "runs").splitlines() if " R7 " in line]
+    assert re.search(r"KEEP_RESEARCH\W+diagnostic\W+require_capacity_pass,naive_min_trades", line)
+
+
+def test_discover_says_what_it_found_and_of_which_class_it_is(kept: tuple[Path, str]):
+    said = call(kept[0], "discover", *ARGUMENTS)
+    assert "Nothing to do" in said
+    assert f"KEEP_RESEARCH  run R7 ({CLASS}): discovery is complete." in said
+    assert "Hypotheses: 0 asked for, 0 tested, 0 selected" in said
+    assert "Edge candidates: 0, 0 of them PROMOTED\nBlueprints: 0\n" in said
+    assert "Trials over all runs: 0 distinct, 0 of them hypotheses, worth at most 0.0 independent ones" in said
 
 
 def test_r7_every_family_is_a_recorded_skip_with_a_remark(kept: tuple[Path, str]):

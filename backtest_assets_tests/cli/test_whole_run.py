@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from backtest_assets.cli.run import DEMO
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.domain.event import EventType
 from backtest_assets.lake.store import Lake
@@ -31,7 +32,7 @@ def ask(root: Path, statement: str) -> list[dict[str, object]]:
 
 def test_the_demo_prints_verdict_gates_and_where_the_report_lies(demo: tuple[Path, str]):
     _, said = demo
-    assert "PROMOTE  run DEMO" in said
+    assert "PROMOTE  run DEMO (production): " in said
     assert "Checklist" in said
     assert "stressed_net" in said
     page = Path(said.split("Report: ")[1].strip())
@@ -98,12 +99,32 @@ def test_runs_shows_the_run_with_its_decision_and_the_trials_that_promotions_cou
     told = json.loads(call(root, "runs", "--json"))
     (run,) = told["runs"]
     assert ("DEMO", "PROMOTE") == (run["run_id"], run["decision"])
+    assert ("production", "") == (run["run_class"], run["non_production_overrides"])
     (ledger,) = ask(root, "select count(*) as n, count(t) as tested from trial_ledger")
     (counts,) = ask(root, "select n_trials_all, n_hypotheses_all, effective_trials_all from trial_counts")
     assert counts == told["totals"]
     assert (run["n_trials"], run["n_hypotheses"]) == (ledger["n"], ledger["tested"])
     assert ledger["n"] == counts["n_trials_all"]
     assert 1 < float(str(counts["effective_trials_all"])) < float(str(counts["n_hypotheses_all"]))
+
+
+def test_discover_over_the_demo_does_no_work_and_says_what_the_tables_hold(demo: tuple[Path, str]):
+    root, _ = demo
+    said = call(root, "discover", *(part for name, value in DEMO.items() for part in (f"--{name}", str(value))))
+    (tested,) = ask(
+        root,
+        "select count(*) as n, sum(is_eligible::int) as tested, sum((status = 'selected')::int) as selected from hypotheses",
+    )
+    (edges,) = ask(root, "select count(*) as n, sum((status = 'PROMOTED')::int) as promoted from edge_candidates")
+    (blueprints,) = ask(root, "select count(*) as n from blueprints")
+    (counts,) = ask(root, "select distinct n_trials_all, n_hypotheses_all from trial_counts")
+    assert "Nothing to do" in said
+    assert "PROMOTE  run DEMO (production): discovery is complete." in said
+    assert f"Hypotheses: {tested['n']} asked for, {tested['tested']} tested, {tested['selected']} selected" in said
+    assert f"Edge candidates: {edges['n']}, {edges['promoted']} of them PROMOTED" in said
+    assert f"Blueprints: {blueprints['n']}" in said
+    trials = f"{counts['n_trials_all']} distinct, {counts['n_hypotheses_all']} of them hypotheses"
+    assert f"Trials over all runs: {trials}, worth at most " in said
 
 
 def test_r47_the_report_is_found_again(demo: tuple[Path, str]):

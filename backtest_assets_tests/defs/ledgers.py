@@ -17,11 +17,12 @@ import polars as pl
 from backtest_assets.defs.admission import Inspection
 from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import chronicle_rows
-from backtest_assets.defs.guard import Guard, check_unaltered, refusal_failure
+from backtest_assets.defs.guard import Guard, every_row, refusal_failure
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.market import Partition
+from backtest_assets.lake.publication import Input
 from backtest_assets.lake.store import Lake
 from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 from backtest_assets.settings import Settings
@@ -41,11 +42,11 @@ def trial_ledger(
     context: dg.AssetExecutionContext, config: Asked, lake: dg.ResourceParam[LakeResource]
 ) -> Iterator[AssetEvent]:
     run, partition = run_of(context.partition_key), Partition.of_run(context.partition_key)
-    held = check_unaltered(context.instance, lake.lake, "trial_ledger", partition)
-    previous = None if held is None else lake.lake.scan([held]).collect()
+    previous = every_row(context.instance, lake.lake, "trial_ledger", partition)
     hypotheses = eligible_of(IDS)
     frame = list_trials(hypotheses, config.data, run=run, previous=previous)
-    made = Made(frame, (), {"hypotheses": hypotheses}, run)
+    outcomes = Input("event_outcomes", partition.label, config.data, 1)
+    made = Made(frame, (outcomes,), {"hypotheses": hypotheses}, run)
     yield from publish(context, lake, TRIAL_LEDGER, [(partition, made)], as_of=AS_OF)
 
 

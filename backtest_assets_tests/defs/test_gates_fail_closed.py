@@ -18,7 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from backtest_assets.definitions import build_defs
 from backtest_assets.defs import guard, publish
-from backtest_assets.defs.assets.run import check_unchanged
+from backtest_assets.defs.assets.run import check_unchanged, settings_frame
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.driver import MarketOrder, Session, _execute, drive_market
 from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
@@ -29,7 +29,7 @@ from backtest_assets.defs.scope import admit
 from backtest_assets.domain.limits import MarketLimits, parse_limits
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import PublishConflictError, SourceError, TamperedError
+from backtest_assets.errors import PublishConflictError, SettingsError, SourceError, TamperedError
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.store import Lake
@@ -386,6 +386,18 @@ def test_r52_frozen_settings_cannot_be_replaced_by_removing_them(world: World, h
         shutil.rmtree(folder)
     with pytest.raises(TamperedError):
         check_unchanged(world.session.instance, world.lake, frozen(world, naive_min_trades=150))
+
+
+def test_r52_frozen_settings_cannot_be_replaced_by_publishing_others_past_the_gates(world: World):
+    freeze(world)
+    other, partition, table = frozen(world, naive_min_trades=150), Partition.of_run("R1"), TABLES["research_run"]
+    staged = world.lake.stage(table, partition, table.conform(settings_frame(other)))
+    as_of = datetime.now(UTC)
+    world.lake.publish(staged, code_version="x", inputs=(), notes={}, writer="nobody", as_of=as_of)
+    check_unchanged(world.session.instance, world.lake, frozen(world))
+    with pytest.raises(SettingsError, match="frozen with other settings"):
+        check_unchanged(world.session.instance, world.lake, other)
+    assert "judged another version than the lake serves" in refusals(world, "research_run", partition)
 
 
 def test_a_run_never_reads_data_of_another_source_than_it_is_frozen_on(world: World):

@@ -34,9 +34,10 @@ def nulls(frame):
     return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in frame.schema.items())
 
 
-def ledger_evidence(frame, *, hypotheses=HYPOTHESES, previous=None, run=RUN):
-    inputs = {"hypotheses": hypotheses}
-    return Evidence(TRIAL_LEDGER, Partition.of_run("w"), frame, AS_OF, run=run, inputs=inputs, previous=previous)
+def ledger_evidence(frame, *, hypotheses=HYPOTHESES, previous=None, run=RUN, data="d1"):
+    inputs, digests = {"hypotheses": hypotheses}, {("event_outcomes", "w"): data}
+    where = (TRIAL_LEDGER, Partition.of_run("w"))
+    return Evidence(*where, frame, AS_OF, run=run, inputs=inputs, previous=previous, digests=digests)
 
 
 @cache
@@ -47,7 +48,8 @@ def listed(data="d1"):
 def test_a_complete_ledger_keeps_every_gate_and_may_only_grow():
     grown = list_trials(HYPOTHESES, "d2", run=RUN, previous=listed())
     assert red(GATES_TRIAL_LEDGER, ledger_evidence(listed())) == set()
-    assert red(GATES_TRIAL_LEDGER, ledger_evidence(grown, previous=listed())) == set()
+    assert red(GATES_TRIAL_LEDGER, ledger_evidence(grown, previous=listed(), data="d2")) == set()
+    assert red(GATES_TRIAL_LEDGER, ledger_evidence(grown, previous=grown)) == set()
     assert red(GATES_TRIAL_LEDGER, ledger_evidence(listed(), previous=grown)) == {"grows_only"}
     for name, value in {"detail": "x", "t": 1.0, "luckiest_t": 1.0}.items():
         changed = grown.with_columns(pl.lit(value).alias(name))
@@ -82,10 +84,25 @@ IS_TEST = pl.col("kind") == "hypothesis"
         (lambda f: f.with_columns(event_type=pl.lit("liquidity_vacuum")), "numbers_are_the_tests"),
         (lambda f: f.with_columns(settings_digest=pl.lit("other")), "numbers_are_the_tests"),
         (lambda f: f.with_columns(hypothesis_id=pl.lit("nobody")), "numbers_are_the_tests"),
+        (lambda f: f.with_columns(inputs_digest=pl.lit("foreign")), "numbers_are_the_tests"),
+        (lambda f: f.with_columns(inputs_digest=pl.lit("foreign")), "counts_every_test"),
+        (lambda f: f.with_columns(trial_id=pl.lit("other ") + pl.col("trial_id")), "numbers_are_the_tests"),
+        (lambda _: list_trials(HYPOTHESES, "foreign", run=RUN), "numbers_are_the_tests"),
+        (lambda _: list_trials(HYPOTHESES, "foreign", run=RUN), "counts_every_test"),
     ],
 )
 def test_every_corruption_of_a_ledger_is_caught(change, gate):
     assert gate in red(GATES_TRIAL_LEDGER, ledger_evidence(change(listed())))
+
+
+def test_trials_must_be_of_the_outcomes_that_lineage_says_were_read():
+    grown = list_trials(HYPOTHESES, "d2", run=RUN, previous=listed())
+    foreign = ledger_evidence(grown, previous=listed(), data="d3")
+    assert red(GATES_TRIAL_LEDGER, foreign) == {"counts_every_test", "numbers_are_the_tests"}
+    not_listed = ledger_evidence(listed(), previous=listed(), data="d2")
+    assert red(GATES_TRIAL_LEDGER, not_listed) == {"counts_every_test"}
+    unsaid = replace(ledger_evidence(listed()), digests={("event_outcomes", "another run"): "d1"})
+    assert red(GATES_TRIAL_LEDGER, unsaid) == {"counts_every_test", "numbers_are_the_tests"}
 
 
 def test_trials_of_hypotheses_that_were_not_tested_are_caught():

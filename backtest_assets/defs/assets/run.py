@@ -50,16 +50,18 @@ def settings_frame(run: ResearchRun) -> pl.DataFrame:
 
 
 def check_unchanged(instance: dg.DagsterInstance, lake: Lake, run: ResearchRun) -> None:
-    """Refuse settings that differ from those the run_id was frozen with.
+    """Refuse settings that differ from those the run_id was first frozen with, whatever was published since.
 
     Raises:
         SettingsError: listing every setting that differs.
         TamperedError: if the frozen settings were removed or altered.
     """
-    published = check_unaltered(instance, lake, "research_run", Partition.of_run(run.run_id))
-    if published is None:
+    partition = Partition.of_run(run.run_id)
+    if check_unaltered(instance, lake, "research_run", partition) is None:
         return
-    rows = lake.scan([published]).select("setting", "value_json").collect()
+    first = lake.history("research_run", partition)[-1]
+    lake.verify(first)
+    rows = lake.scan([first]).select("setting", "value_json").collect()
     frozen = run_from_dict({name: json.loads(text) for name, text in rows.iter_rows()})
     difference = frozen.difference(run)
     if difference:
