@@ -33,9 +33,12 @@ def executed(entries, nets, *, step: int = 1) -> Execution:
     at = pl.Series(entries[owner] + place * step) * BAR + pl.lit(START, pl.Datetime("us", "UTC"))
     book = pl.select(
         open_at=at, trade_id=pl.Series(owner).cast(pl.String), net_pnl=pl.Series(np.concatenate(nets)) * EXPOSURE
-    ).with_columns(symbol="trade_id", blueprint_id=pl.lit("a"), split=pl.lit("test"))
-    trades = book.group_by("trade_id", "symbol", "blueprint_id", "split", maintain_order=True).agg(
-        entered_at=pl.col("open_at").first(), exited_at=pl.col("open_at").last(), net_pnl=pl.col("net_pnl").sum()
+    ).with_columns(symbol="trade_id", blueprint_id=pl.lit("a"))
+    trades = book.group_by("trade_id", "symbol", "blueprint_id", maintain_order=True).agg(
+        pl.lit("test").first().alias("split"),
+        entered_at=pl.col("open_at").first(),
+        exited_at=pl.col("open_at").last(),
+        net_pnl=pl.col("net_pnl").sum(),
     )
     return replace(
         EXECUTION,
