@@ -169,13 +169,15 @@ def _missing(at: IntArray, interval_us: IntArray, span: tuple[int, int]) -> IntA
     """Return the instants of a span at which a settlement must have been, going by the intervals of those that are there."""
     if not at.size:
         return at
-    before = np.append(min(span[0], int(at[0])) - interval_us[0], at[:-1])
+    ends: list[int] = at.tolist()
+    steps: list[int] = interval_us.tolist()
+    starts = [min(span[0], ends[0]) - steps[0], *ends[:-1]]
     found = [
         np.arange(end - step, start + _ON_THE_MINUTE_US, -step)
-        for start, end, step in zip(before.tolist(), at.tolist(), interval_us.tolist(), strict=True)
+        for start, end, step in zip(starts, ends, steps, strict=True)
         if end - step > start + _ON_THE_MINUTE_US
     ]
-    return np.concatenate([*found, np.arange(at[-1] + interval_us[-1], span[1] + 1, interval_us[-1])])
+    return np.concatenate([*found, np.arange(ends[-1] + steps[-1], span[1] + 1, steps[-1])])
 
 
 def _first_from(opens: pl.DataFrame, at_us: IntArray) -> FloatArray:
