@@ -8,6 +8,7 @@ import pytest
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.split import Split
+from backtest_assets.gates.detected import unlike_detected
 from backtest_assets.gates.events import (
     FEW_EVENTS,
     GATES_EVENT_CANDIDATES,
@@ -204,6 +205,52 @@ def test_a_family_that_passes_its_bars_over_is_found(family):
     assert {family.value} == set(missed["event_type"])
     known = EVENTS.frame.filter(CENTRE, pl.col("event_type") == family.value)
     assert missed.height == missed.join(known, on=["symbol", "onset_at"], how="semi").height
+
+
+def without_last(family: EventType):
+    own = EVENTS.frame.filter(CENTRE, pl.col("event_type") == family.value)
+    return replace(EVENTS, frame=EVENTS.frame.filter(~CENTRE | (pl.col("event_id") != own["event_id"][-1])))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        EventType.VOL_AFTERSHOCK_WINDOW, EventType.FUNDING_EXTREME_ONSET, EventType.FUNDING_ACCELERATION,
+        EventType.LIQUIDITY_REFILL_LAG_WINDOW, EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW,
+    ],
+)  # fmt: skip
+def test_a_candidate_left_out_of_a_family_whose_bars_nobody_samples_is_found_by_detecting_again(family):
+    assert {"detected_again"} == red(GATES_EVENT_CANDIDATES, without_last(family)) - {"few_events"}
+
+
+@pytest.mark.parametrize("family", list(EventType))
+def test_a_single_candidate_left_out_of_any_family_is_named(family):
+    (lost,) = unlike_detected(without_last(family)).to_dicts()
+    assert (family.value, "centre", "only when made again") == (lost["event_type"], lost["variant"], lost["differs"])
+
+
+def test_candidates_of_the_rate_that_is_drawn_are_compared_too_and_all_that_decides_of_them():
+    assert 0 == unlike_detected(EVENTS).height
+    for variant in ("rate_minus", "rate_plus"):
+        fewer = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("variant") != variant))
+        found = unlike_detected(fewer)
+        assert {variant} == set(found["variant"])
+        assert 0 < found["event_type"].n_unique() < len(EventType)
+    for name, lie in {
+        "known_at": pl.col("known_at") + BAR, "exit_at": pl.col("exit_at") + BAR, "quality": pl.col("quality") - 1e-6,
+        "status": pl.lit("cooldown"), "severity": pl.col("severity") * (1 + 1e-6),
+    }.items():  # fmt: skip
+        hit = (pl.col("event_type") == "funding_acceleration") & CENTRE & (pl.col("status") == "accepted")
+        altered = unlike_detected(events(**{name: pl.when(hit).then(lie).otherwise(pl.col(name))}))
+        n_altered = EVENTS.frame.filter(hit, pl.col(name).is_not_null()).height
+        assert n_altered == altered.filter(pl.col("differs").str.starts_with(name)).height == altered.height
+
+
+def test_a_candidate_that_nothing_gives_is_found():
+    row = EVENTS.frame.filter(CENTRE, pl.col("event_type") == "funding_acceleration").head(1)
+    invented = row.with_columns(onset_at=pl.col("onset_at") + BAR, event_id=pl.lit("0123456789abcdef"))
+    (found,) = unlike_detected(replace(EVENTS, frame=pl.concat([EVENTS.frame, invented]))).to_dicts()
+    assert ("only stored", invented["onset_at"][0]) == (found["differs"], found["onset_at"])
 
 
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
