@@ -45,17 +45,21 @@ def _unasked(evidence: Evidence) -> pl.DataFrame:
 
 
 def _wrong_sigmas(evidence: Evidence) -> pl.DataFrame:
-    """Look the daily sigma up by time, not by row."""
+    both = _with_sigma(evidence, evidence.frame)
+    again = pl.col("sigma") * _BPS
+    holds = ((pl.col("barrier_bps") - again).abs() <= _TOLERANCE * again) & (pl.col("before") <= pl.col("known_at"))
+    return broken(both, holds).select(*_KEY, "barrier_bps", again)
+
+
+def _with_sigma(evidence: Evidence, rows: pl.DataFrame) -> pl.DataFrame:
+    """Look the daily sigma up by time, not by row: `before`, when it was known, and `sigma` [fraction]."""
     events = evidence.inputs["event_registry"].filter(pl.col("variant") == Variant.CENTRE.value)
     onsets = events.select("event_id", "onset_at", event_known_at="known_at")
     # known by the onset: of an onset off the grid the bar before it, so times are floored to the bar
     before = pl.col("known_at") - (pl.col("event_known_at") - pl.col("onset_at").dt.truncate("15m"))
-    rows = evidence.frame.join(onsets, on="event_id", how="left").with_columns(before=before)
     sigma = evidence.inputs["features"].select("symbol", before="known_at", sigma=pl.col("rv_96") * BARS_PER_DAY**0.5)
-    both = rows.join(sigma, on=["symbol", "before"], how="left")
-    again = pl.col("sigma") * _BPS
-    holds = ((pl.col("barrier_bps") - again).abs() <= _TOLERANCE * again) & (pl.col("before") <= pl.col("known_at"))
-    return broken(both, holds).select(*_KEY, "barrier_bps", again)
+    placed = rows.join(onsets, on="event_id", how="left").with_columns(before=before)
+    return placed.join(sigma, on=["symbol", "before"], how="left")
 
 
 def _wrong_ages(evidence: Evidence) -> pl.DataFrame:
@@ -104,6 +108,14 @@ def _early_without_reason(evidence: Evidence) -> pl.DataFrame:
     inside = next_is_real.join_where(ends, pl.col("known_at") >= pl.col("start"), pl.col("next_at") < pl.col("end"))
     unknown = early.filter(pl.col("next_at").is_null())
     return pl.concat([inside.select(*_KEY, "bars_watched"), unknown.select(*_KEY, "bars_watched")])
+
+
+def _left_out(evidence: Evidence) -> pl.DataFrame:
+    """Return events and controls that are missing although their bar is real and their sigma known."""
+    missing = _asked(evidence).join(evidence.frame, on=_KEY, how="anti")
+    real = evidence.inputs["bars_um"].filter(~pl.col("is_gap")).select("symbol", known_at="open_at")
+    entered = missing.join(real, on=["symbol", "known_at"], how="semi")
+    return _with_sigma(evidence, entered).filter(pl.col("sigma") > 0).select(*_KEY, "event_type", "symbol", "known_at")
 
 
 def _unwatched(evidence: Evidence) -> tuple[float, str]:
@@ -158,6 +170,13 @@ GATES_EVENT_BARRIERS: Final[tuple[Gate, ...]] = (
         "A row watched for less than a day meets a gap, the end of its split or of the data.",
         _early_without_reason,
         fix=_AGAIN,
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "left_out_with_reason",
+        "An accepted centre event or its control is missing only where its bar is a gap or volatility before the onset unknown.",
+        _left_out,
+        fix="rows were lost after measuring: rebuild event_barriers",
         may_be_empty=_nothing_asked,
     ),
     limit_gate(

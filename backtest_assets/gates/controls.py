@@ -13,6 +13,7 @@ from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.matched import unlike_matches
 from backtest_assets.gates.sql import ask_sql
 from backtest_assets.research.events.controls import (
     BARS_AFTER,
@@ -230,6 +231,13 @@ GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (
         "control.",
         _incomparable,
         fix="features changed after matching: rebuild event_controls",
+        may_be_empty=nothing_to_match,
+    ),
+    rows_gate(
+        "matched_again",
+        f"Every event has the nearest up to {CONTROLS_PER_EVENT} controls that were free at its turn, no fewer and no others.",
+        unlike_matches,
+        fix="rows were lost, or events or features changed after matching: rebuild event_controls",
         may_be_empty=nothing_to_match,
     ),
     limit_gate(

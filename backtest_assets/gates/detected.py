@@ -1,4 +1,4 @@
-"""Whether a family knows what comes after an event: detected again at its own events, the future removed or replaced."""
+"""Whether the events of a family are what its detection gives: all of them, and at some without or with another future."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ _TAIL: Final = 960 * BAR
 """Events known within it before a cut are compared: ten days."""
 _MEMORY: Final = THRESHOLD_BARS * BAR + _BURN_IN
 _SHOWN: Final = ("onset_at", "known_at", "exit_at", "side", "severity", "threshold", "quality", "status")
+_KIND: Final = ("event_type", "variant", "symbol")
 _FATES: Final = (Status.ACCEPTED.value, Status.COOLDOWN.value, Status.LOW_QUALITY.value)
 """What detection decides; window and universe are counted again by gates of their own."""
 
@@ -80,6 +81,45 @@ def changed_families(evidence: Evidence) -> Mapping[str, Line]:
     return lines
 
 
+def unlike_detected(evidence: Evidence) -> pl.DataFrame:
+    """Detect each family once more over the whole window, and compare all its candidates.
+
+    The centre is always detected, of the two other exceedance rates one that the run's settings draw for each family. The same
+    code detects, so this finds what was lost or altered since; whether the code is right is asked by its numbers
+    (`exceeded`, `triggers`).
+
+    Args:
+        evidence: rows of `event_candidates` and what they were made from.
+
+    Returns:
+        `event_type`, `variant`, `symbol`, `onset_at` and `differs`, of candidates that are on one side only or differ.
+    """
+    view = MarketView(*(evidence.inputs[name] for name in ("bars_um", "features", "settlements_um")))
+    kinds = evidence.frame.select(*_KIND, *_SHOWN).partition_by(_KIND, as_dict=True, include_key=False)
+    none, rng = evidence.frame.select(_SHOWN).clear(), random_of(evidence)
+    told = [evidence.frame.select(*_KIND, "onset_at", differs="status").clear()]
+    for family in evidence.settings.event_types:
+        drawn = (Variant.RATE_MINUS, Variant.RATE_PLUS)[int(rng.integers(2))]
+        for variant in (Variant.CENTRE, drawn):
+            found = FAMILIES[family].detect(view, params=FAMILIES[family].definition.at(variant))
+            again = found.select("symbol", *_SHOWN).partition_by("symbol", as_dict=True, include_key=False)
+            stored = {symbol: rows for (*kind, symbol), rows in kinds.items() if kind == [family.value, variant.value]}
+            for symbol in sorted({*stored, *(str(one) for (one,) in again)}, key=str):
+                mine, other = (_ordered(rows) for rows in (stored.get(symbol, none), again.get((symbol,), none)))
+                left, right = _by_fate(mine, other)
+                if not left.equals(right):
+                    named = (
+                        pl.lit(text).alias(name)
+                        for name, text in zip(_KIND, (family.value, variant.value, symbol), strict=True)
+                    )
+                    told.append(differing(left, right, ("onset_at",)).select(*named, "onset_at", "differs"))
+    return pl.concat(told)
+
+
+def _ordered(events: pl.DataFrame) -> pl.DataFrame:
+    return events if events["onset_at"].is_sorted() else events.sort("onset_at")
+
+
 def _cuts(evidence: Evidence, events: pl.DataFrame, symbols: list[str]) -> Iterator[tuple[Cut, Variant]]:
     rng = random_of(evidence)
     known = events.filter(pl.col("symbol").is_in(symbols)).select("symbol", "known_at", "variant")
@@ -115,7 +155,7 @@ def _tail(events: pl.DataFrame, cut: Cut) -> pl.DataFrame:
     ended = pl.when(pl.col("exit_at") <= cut.at).then("exit_at").alias("exit_at")
     inside = events.filter((known <= cut.at) & (known > cut.at - _TAIL) | known.is_null())
     shown = inside.select(ended if name == "exit_at" else name for name in _SHOWN)
-    return shown if shown["onset_at"].is_sorted() else shown.sort("onset_at")
+    return _ordered(shown)
 
 
 def _by_fate(mine: pl.DataFrame, again: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

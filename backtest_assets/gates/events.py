@@ -9,7 +9,7 @@ from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.gate import Severity
 from backtest_assets.gates.ask import broken, differing, limit_gate, rows_gate
 from backtest_assets.gates.controls import GATES_EVENT_CONTROLS
-from backtest_assets.gates.detected import changed_families
+from backtest_assets.gates.detected import changed_families, unlike_detected
 from backtest_assets.gates.exceeded import N_SAMPLED, unlike_thresholds
 from backtest_assets.gates.foresight import N_CUTS, foresight_gate
 from backtest_assets.gates.gate import Evidence, Gate
@@ -188,6 +188,13 @@ GATES_EVENT_CANDIDATES: Final[tuple[Gate, ...]] = (
         "An accepted event is of a symbol known to be tradable in its month; not_in_universe are only those of others.",
         _outside_universe,
         fix="the universe changed after detection: rebuild event_candidates",
+    ),
+    rows_gate(
+        "detected_again",
+        "Each family detected once more over the whole window, its centre and one of the other rates, gives the stored "
+        "candidates, no fewer and no others.",
+        unlike_detected,
+        fix="rows were lost, or inputs changed after detection: rebuild event_candidates",
     ),
     foresight_gate(
         "prefix_invariant",

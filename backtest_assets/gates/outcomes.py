@@ -7,6 +7,7 @@ import polars as pl
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.gate import Severity
 from backtest_assets.domain.split import Split
+from backtest_assets.gates.accrued import Payments, wrong_accruals, wrong_funding
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.research.outcomes.measure import LEAST_REAL_SHARE, requests
@@ -18,7 +19,7 @@ UNKNOWN_FUNDING_LIMIT: Final = 0.01
 UNMEASURED_REMARK: Final = 0.01
 """Share of outcomes not measured for any reason that deserves a remark [fraction]."""
 
-_SAMPLE: Final = 200  # rows whose funding is summed again by hand; each costs a scan of the settlements
+_SAMPLE: Final = 200  # rows whose volatility is measured again by hand; each costs its bars
 _KEY: Final = ("variant", "event_id", "control_no", "delay_bars", "hold_bars")
 _BPS: Final = 1e4
 _PRICES: Final = ("entry_price", "exit_price", "gross_bps", "lowest_bps", "highest_bps")
@@ -85,28 +86,6 @@ def _worst_sum(evidence: Evidence) -> tuple[float, str]:
     return worst[name], f"worst: {name}"
 
 
-def _wrong_funding(evidence: Evidence) -> pl.DataFrame:
-    frame = evidence.frame.sort(_KEY).gather_every(max(1, evidence.frame.height // _SAMPLE))
-    funding, bars = evidence.inputs["settlements_um"], evidence.inputs["bars_um"]
-    closes = bars.filter(pl.col("close").is_not_null()).select("symbol", "known_at", "close").sort("known_at")
-    priced = funding.sort("settled_at").join_asof(
-        closes, left_on="settled_at", right_on="known_at", by="symbol", strategy="backward", check_sortedness=False
-    )
-    paid = (
-        frame.select(*_KEY, "symbol", "entered_at", "exited_at", "entry_price", "funding_bps")
-        .join(priced.select("symbol", "settled_at", "funding_rate", "close"), on="symbol", how="left", nulls_equal=True)
-        .filter((pl.col("settled_at") > pl.col("entered_at")) & (pl.col("settled_at") <= pl.col("exited_at")))
-        .group_by(_KEY)
-        .agg(again=(pl.col("funding_rate") * pl.col("close") / pl.col("entry_price")).sum() * _BPS)
-    )
-    again = frame.join(paid, on=_KEY, how="left")
-    return broken(
-        again,
-        (pl.col("funding_bps") - pl.col("again").fill_null(0.0)).abs()
-        <= SUM_TOLERANCE_BPS * (1.0 + pl.col("again").fill_null(0.0).abs()),
-    ).select(*_KEY, "funding_bps", "again")
-
-
 def _wrong_vol(evidence: Evidence) -> pl.DataFrame:
     """Return rows that know their volatility where too few bars are real, or do not; and sampled ones that know another."""
     is_real = pl.col("open").is_not_null() & pl.col("close").is_not_null()
@@ -145,21 +124,35 @@ def _unmeasured(evidence: Evidence) -> tuple[float, str]:
 
 
 def _unknown_funding(evidence: Evidence) -> tuple[float, str]:
-    # a hold that has both its prices and is not in the table was lost to a missing settlement
-    asked = _requests(evidence)
+    n_asked, n_lost = _requests(evidence).height, _priced_but_missing(evidence).height
+    return n_lost / n_asked if n_asked else float("nan"), f"{n_lost} of {n_asked} lost"
+
+
+def _left_out(evidence: Evidence) -> pl.DataFrame:
+    """Return holds that are missing although both their prices and every settlement between them are known."""
+    lost = _priced_but_missing(evidence)
+    told = [lost.clear()]
+    for (symbol,), rows in lost.partition_by("symbol", as_dict=True).items():
+        span = (rows[name].dt.epoch("us").to_numpy() for name in ("entered_at", "exited_at"))
+        told.append(rows.filter(~pl.Series(Payments.of(evidence, str(symbol)).is_unknown(*span))))
+    return pl.concat(told).select(*_KEY, "event_type", "symbol", "entered_at", "exited_at")
+
+
+def _priced_but_missing(evidence: Evidence) -> pl.DataFrame:
+    # a hold that has both its prices and is not in the table can only be lost to a missing settlement
+    missing = _requests(evidence).join(evidence.frame, on=_KEY, how="anti")
     entered = pl.col("known_at") + pl.col("delay_bars") * BAR
     opens = evidence.inputs["bars_um"].filter(pl.col("open").is_not_null()).select("symbol", "open_at").sort("open_at")
-    priced = (
-        asked.with_columns(entered_at=entered, planned_at=entered + pl.col("hold_bars") * BAR)
+    return (
+        missing.with_columns(entered_at=entered, planned_at=entered + pl.col("hold_bars") * BAR)
         .join(opens, left_on=["symbol", "entered_at"], right_on=["symbol", "open_at"], how="semi")
         .sort("planned_at")
         .join_asof(
             opens, left_on="planned_at", right_on="open_at", by="symbol", strategy="forward", check_sortedness=False
         )
         .filter(pl.col("open_at") < pl.col("window_end"))
+        .rename({"open_at": "exited_at"})
     )
-    n_lost = priced.join(evidence.frame, on=_KEY, how="anti").height
-    return n_lost / asked.height if asked.height else float("nan"), f"{n_lost} of {asked.height} lost"
 
 
 def _requests(evidence: Evidence) -> pl.DataFrame:
@@ -209,9 +202,17 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
         may_be_empty=_nothing_asked,
     ),
     rows_gate(
+        "accruals_recounted",
+        "Days are those from entry to exit, ascending; profit and share of each, counted again from opens and settlements, are "
+        "the stored ones, and no settlement in a hold is missing.",
+        wrong_accruals,
+        fix="bars_um or settlements_um changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
         "funding_recounted",
-        f"Funding of {_SAMPLE} rows, summed again settlement by settlement, is the stored one.",
-        _wrong_funding,
+        "Funding of every row, summed again from rates and the last closes before them, is the stored one.",
+        wrong_funding,
         fix="settlements_um changed after measuring: rebuild event_outcomes",
         may_be_empty=_nothing_asked,
     ),
@@ -220,6 +221,13 @@ GATES_EVENT_OUTCOMES: Final[tuple[Gate, ...]] = (
         f"Volatility is known where enough bars are real; that of {_SAMPLE} rows, from their bars one by one, is the stored one.",
         _wrong_vol,
         fix="bars_um changed after measuring: rebuild event_outcomes",
+        may_be_empty=_nothing_asked,
+    ),
+    rows_gate(
+        "left_out_with_reason",
+        "A hold that was asked for is missing only where its entry is a gap, its exit beyond its split, or a settlement missing.",
+        _left_out,
+        fix="rows were lost after measuring: rebuild event_outcomes",
         may_be_empty=_nothing_asked,
     ),
     limit_gate(

@@ -9,7 +9,7 @@ from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.sql import ask_sql
-from backtest_assets.gates.weighed import MAX_ERROR, drawn_bounds, shares_hold, weigh_again
+from backtest_assets.gates.weighed import MAX_ERROR, family_bounds, placebo_bounds, shares_hold, weigh_again
 from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, METRICS, MIN_MATCHED, MIN_PLACEBOS, PLACEBO_LEVEL
 
 MAX_FROZEN: Final = 0
@@ -84,13 +84,21 @@ def _wrong_counts(evidence: Evidence) -> pl.DataFrame:
     )
 
 
+def _unlike_draws(evidence: Evidence) -> pl.DataFrame:
+    """Return rows whose family-wise p other draws do not give."""
+    bounded = evidence.frame.filter(_IS_RUN).join(family_bounds(evidence), on=_METRIC_KEY, how="left")
+    return broken(bounded, pl.col("p_family").is_between("p_family_low", "p_family_high")).select(
+        *_METRIC_KEY, "z", "p_family", "p_again", "p_family_low", "p_family_high"
+    )
+
+
 def _out_of_bounds(evidence: Evidence) -> pl.DataFrame:
-    """Return rows whose p cannot come from their z, or those of placebos and shuffles from their numbers."""
-    bounded = drawn_bounds(_recounted(evidence).filter(_IS_RUN))
-    within = [pl.col(name).is_between(f"{name}_low", f"{name}_high") for name in ("p_family", "p_placebo")]
-    return broken(bounded, pl.all_horizontal(*within, shares_hold())).select(
-        *_METRIC_KEY, "z", "p_family", "p_family_low", "p_family_high", "z_placebo_max", "p_placebo", "p_placebo_low",
-        "p_placebo_high", "n_placebos", "p_shifted", "shuffled_rejection_share",
+    """Return rows whose p of placebos cannot come from their z, or whose shares of placebos and shuffles not from their numbers."""
+    bounded = placebo_bounds(evidence.frame.filter(_IS_RUN))
+    within = pl.col("p_placebo").is_between("p_placebo_low", "p_placebo_high")
+    return broken(bounded, within & shares_hold()).select(
+        *_METRIC_KEY, "z", "z_placebo_max", "p_placebo", "p_placebo_low", "p_placebo_high", "n_placebos", "p_shifted",
+        "shuffled_rejection_share",
     )  # fmt: skip
 
 
@@ -242,8 +250,14 @@ GATES_PHASE1_EVIDENCE: Final = (
         fix=_AGAIN,
     ),
     rows_gate(
+        "p_drawn_again",
+        "The family-wise p of events, drawn anew by other code and seed, is the stored one but for what draws differ.",
+        _unlike_draws,
+        fix=_AGAIN,
+    ),
+    rows_gate(
         "draws_in_bounds",
-        "p of events and placebos lie where their z allow; shares of placebos and shuffles are shares of so many.",
+        "p of placebos lie where their z allow; shares of placebos and shuffles are shares of so many.",
         _out_of_bounds,
         fix=_AGAIN,
     ),

@@ -6,6 +6,7 @@ import pytest
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.barriers import GATES_EVENT_BARRIERS
+from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets_tests.gates.evidence import answer, honest, hopeless, market, red, with_inputs
 
 EVIDENCE = honest("event_barriers", market().barriers)
@@ -54,8 +55,18 @@ def test_each_falsehood_is_found_by_its_gate(columns, gate):
     assert gate in red(GATES_EVENT_BARRIERS, changed(**columns))
 
 
-def test_events_without_a_barrier_are_a_remark():
-    half = replace(EVIDENCE, frame=EVIDENCE.frame.gather_every(2))
-    assert {"all_watched"} == red(GATES_EVENT_BARRIERS, half)
-    gate = next(gate for gate in GATES_EVENT_BARRIERS if gate.name == "all_watched")
-    assert not answer(gate, half).blocks
+def test_a_single_barrier_left_out_is_found():
+    fewer = EVIDENCE.frame.filter(pl.int_range(pl.len()) != 17)
+    assert {"left_out_with_reason"} == red(GATES_EVENT_BARRIERS, replace(EVIDENCE, frame=fewer))
+
+
+def test_events_without_a_barrier_are_a_remark_where_volatility_is_unknown():
+    half = EVIDENCE.frame.gather_every(2)
+    unknown = market().features.with_columns(rv_96=pl.when(pl.col("known_at").dt.hour() < 12).then("rv_96"))
+    barriers = measure_barriers(market().bars, unknown, market().events, market().controls, run=market().run)
+    evidence = with_inputs(replace(EVIDENCE, frame=barriers), features=unknown)
+    assert 0 < barriers.height < 0.9 * EVIDENCE.frame.height
+    assert {"all_watched"} == red(GATES_EVENT_BARRIERS, evidence)
+    (gate,) = (gate for gate in GATES_EVENT_BARRIERS if gate.name == "all_watched")
+    assert not answer(gate, evidence).blocks
+    assert {"left_out_with_reason", "all_watched"} == red(GATES_EVENT_BARRIERS, replace(EVIDENCE, frame=half))

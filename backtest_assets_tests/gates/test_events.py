@@ -8,6 +8,7 @@ import pytest
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.split import Split
+from backtest_assets.gates.detected import unlike_detected
 from backtest_assets.gates.events import (
     FEW_EVENTS,
     GATES_EVENT_CANDIDATES,
@@ -15,6 +16,7 @@ from backtest_assets.gates.events import (
     GATES_EVENT_FAMILIES,
 )
 from backtest_assets.gates.exceeded import unlike_thresholds
+from backtest_assets.gates.matched import unlike_matches
 from backtest_assets.gates.triggers import untrue_triggers
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.phase1.criteria import MIN_MATCHED
@@ -205,6 +207,52 @@ def test_a_family_that_passes_its_bars_over_is_found(family):
     assert missed.height == missed.join(known, on=["symbol", "onset_at"], how="semi").height
 
 
+def without_last(family: EventType):
+    own = EVENTS.frame.filter(CENTRE, pl.col("event_type") == family.value)
+    return replace(EVENTS, frame=EVENTS.frame.filter(~CENTRE | (pl.col("event_id") != own["event_id"][-1])))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        EventType.VOL_AFTERSHOCK_WINDOW, EventType.FUNDING_EXTREME_ONSET, EventType.FUNDING_ACCELERATION,
+        EventType.LIQUIDITY_REFILL_LAG_WINDOW, EventType.DIRECTIONAL_EXHAUSTION_AFTER_FORCED_FLOW,
+    ],
+)  # fmt: skip
+def test_a_candidate_left_out_of_a_family_whose_bars_nobody_samples_is_found_by_detecting_again(family):
+    assert {"detected_again"} == red(GATES_EVENT_CANDIDATES, without_last(family)) - {"few_events"}
+
+
+@pytest.mark.parametrize("family", list(EventType))
+def test_a_single_candidate_left_out_of_any_family_is_named(family):
+    (lost,) = unlike_detected(without_last(family)).to_dicts()
+    assert (family.value, "centre", "only when made again") == (lost["event_type"], lost["variant"], lost["differs"])
+
+
+def test_candidates_of_the_rate_that_is_drawn_are_compared_too_and_all_that_decides_of_them():
+    assert 0 == unlike_detected(EVENTS).height
+    for variant in ("rate_minus", "rate_plus"):
+        fewer = replace(EVENTS, frame=EVENTS.frame.filter(pl.col("variant") != variant))
+        found = unlike_detected(fewer)
+        assert {variant} == set(found["variant"])
+        assert 0 < found["event_type"].n_unique() < len(EventType)
+    for name, lie in {
+        "known_at": pl.col("known_at") + BAR, "exit_at": pl.col("exit_at") + BAR, "quality": pl.col("quality") - 1e-6,
+        "status": pl.lit("cooldown"), "severity": pl.col("severity") * (1 + 1e-6),
+    }.items():  # fmt: skip
+        hit = (pl.col("event_type") == "funding_acceleration") & CENTRE & (pl.col("status") == "accepted")
+        altered = unlike_detected(events(**{name: pl.when(hit).then(lie).otherwise(pl.col(name))}))
+        n_altered = EVENTS.frame.filter(hit, pl.col(name).is_not_null()).height
+        assert n_altered == altered.filter(pl.col("differs").str.starts_with(name)).height == altered.height
+
+
+def test_a_candidate_that_nothing_gives_is_found():
+    row = EVENTS.frame.filter(CENTRE, pl.col("event_type") == "funding_acceleration").head(1)
+    invented = row.with_columns(onset_at=pl.col("onset_at") + BAR, event_id=pl.lit("0123456789abcdef"))
+    (found,) = unlike_detected(replace(EVENTS, frame=pl.concat([EVENTS.frame, invented]))).to_dicts()
+    assert ("only stored", invented["onset_at"][0]) == (found["differs"], found["onset_at"])
+
+
 def test_few_events_are_a_remark_that_names_the_family_and_its_count():
     verdict = answer(GATES_EVENT_CANDIDATES[-1], EVENTS)
     assert (11, False) == (verdict.verdict.observed, verdict.blocks)
@@ -255,6 +303,62 @@ def test_a_control_in_the_life_of_another_familys_event_or_in_the_days_around_on
         assert not answer(outside, replace(CONTROLS, frame=one)).verdict.passed
     later = replace(CONTROLS, frame=CONTROLS.frame.head(1).with_columns(event_known_at=known["known_at"].min()))
     assert answer(outside, later).verdict.passed  # what was not known when it was matched binds nobody
+
+
+LAST = pl.col("control_no") == pl.col("control_no").max().over("event_id")
+LEFT_OUT = {
+    "one control of one event": pl.col("event_id") == CONTROLS.frame.filter(LAST)["event_id"][5],
+    "a tenth of them": pl.struct("event_id").hash(3) % 10 == 0,
+    "those of a family": pl.col("event_type") == "vol_shock_relaxation",
+}
+
+
+@pytest.mark.parametrize("lie", LEFT_OUT)
+def test_controls_left_out_are_found_however_few(lie):
+    fewer = CONTROLS.frame.filter(~(LAST & LEFT_OUT[lie]))
+    n_events = CONTROLS.frame["event_id"].n_unique()
+    assert 0 < CONTROLS.frame.height - fewer.height < 0.3 * n_events
+    left = replace(CONTROLS, frame=fewer)
+    assert {"matched_again"} == red(GATES_EVENT_CONTROLS, left) - {"without_control"}
+    told = unlike_matches(left)
+    lost = CONTROLS.frame.join(fewer, on=["event_id", "control_no"], how="anti")
+    assert set(lost["event_id"]) <= set(told["event_id"])  # what they used is free for others
+
+
+def test_a_control_that_is_as_good_as_another_but_not_the_nearest_is_found():
+    for row in CONTROLS.frame.filter(pl.col("control_no") == 1).sample(5, seed=1).iter_rows(named=True):
+        others = CONTROLS.frame.filter(pl.col("event_id") == row["event_id"])
+        (own,) = market().events.filter(pl.col("event_id") == row["event_id"], CENTRE).iter_rows(named=True)
+        lag = own["known_at"] - own["onset_at"].replace(
+            minute=own["onset_at"].minute // 15 * 15, second=0, microsecond=0
+        )
+        ranks = (
+            market()
+            .features.filter(pl.col("symbol") == row["symbol"])
+            .select(known_at=pl.col("known_at") + lag, rank="rv_pct_2880")
+        )
+        elsewhere = ranks.filter(pl.col("known_at") == row["known_at"] - BAR)
+        moved = others.with_columns(
+            known_at=pl.when(pl.col("control_no") == 1).then(pl.col("known_at") - BAR).otherwise("known_at"),
+            control_rv_pct=pl.when(pl.col("control_no") == 1).then(elsewhere["rank"][0]).otherwise("control_rv_pct"),
+        )
+        rest = CONTROLS.frame.filter(pl.col("event_id") != row["event_id"])
+        told = unlike_matches(replace(CONTROLS, frame=CONTROLS.table.conform(pl.concat([rest, moved]))))
+        assert row["event_id"] in set(told["event_id"])
+
+
+def test_controls_of_no_event_are_found():
+    stranger = CONTROLS.frame.head(1).with_columns(event_id=pl.lit("nobody"))
+    told = unlike_matches(replace(CONTROLS, frame=pl.concat([CONTROLS.frame, stranger])))
+    assert ["nobody"] == told["event_id"].to_list()
+
+
+def test_nothing_is_matched_again_on_a_grid_with_holes():
+    (gate,) = (gate for gate in GATES_EVENT_CONTROLS if gate.name == "matched_again")
+    holed = with_inputs(CONTROLS, bars_um=market().bars.filter(pl.col("open_at").dt.day() != 20))
+    verdict = answer(gate, holed).verdict
+    assert not verdict.passed
+    assert "leave out an instant" in verdict.detail
 
 
 def matched(family: str, n: int, *, apart: float, first=TRAIN.start, **columns: pl.Expr) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from backtest_assets.domain.market import Partition
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.phase1 import GATES_PHASE1_EVIDENCE, GATES_PHASE1_HAZARDS
 from backtest_assets.gates.sql import ask_sql
-from backtest_assets.gates.weighed import drawn_bounds
+from backtest_assets.gates.weighed import family_bounds, placebo_bounds
 from backtest_assets.research.events.funnel import summarise_families
 from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, PLACEBO_LEVEL
 from backtest_assets.research.phase1.evidence import weigh_families
@@ -82,8 +82,10 @@ RUN = pl.col("decision") != "not_run"
         ({"n_years_opposite": (pl.col("n_years_opposite") + 1).clip(0, pl.col("n_years"))}, "contradictions_recounted"),
         ({"n_groups": pl.col("n_groups") + 1}, "contradictions_recounted"),
         ({"n_groups_opposite": pl.lit(1)}, "contradictions_recounted"),
-        ({"p_family": pl.col("p_family") * 0.1}, "draws_in_bounds"),
-        ({"p_family": pl.lit(0.001)}, "draws_in_bounds"),
+        ({"p_family": pl.col("p_family") * 0.1}, "p_drawn_again"),
+        ({"p_family": pl.col("p_family") / 1.5 - 0.05}, "p_drawn_again"),
+        ({"p_family": pl.col("p_family") + 0.06}, "p_drawn_again"),
+        ({"p_family": pl.lit(0.001)}, "p_drawn_again"),
         ({"z_placebo_max": pl.col("z_placebo_max") + 6.0, "p_placebo": pl.lit(1.0)}, "draws_in_bounds"),
         ({"z_placebo_max": pl.lit(0.0), "p_shifted": 1.0 / (1 + pl.col("n_placebos")), "p_placebo": pl.lit(0.01)}, "draws_in_bounds"),
         ({"p_shifted": pl.lit(0.5)}, "draws_in_bounds"),
@@ -163,7 +165,7 @@ def test_a_family_without_scatter_or_with_few_placebos_is_honestly_not_run(monke
 
 
 def drawn(rng: np.random.Generator, n_clusters: int, share: float) -> pl.DataFrame:
-    """What `drawn_bounds` reads of sets of fat tails, a share of which lies in one cluster."""
+    """What `placebo_bounds` reads of sets of fat tails, a share of which lies in one cluster."""
     n = max(40, 2 * n_clusters)
     rest = np.where(rng.random(n - n_clusters) < share, 0, rng.integers(0, n_clusters, n - n_clusters))
     days = np.concatenate([np.arange(n_clusters), rest])
@@ -171,13 +173,14 @@ def drawn(rng: np.random.Generator, n_clusters: int, share: float) -> pl.DataFra
     values[:, :, 6] = rng.random((n, 4)) < 0.05
     values[:, 0] += rng.standard_t(3, (n_clusters, 7))[days] + rng.choice([0.0, 0.5, 1.0, 2.0])
     found = compare_sets(values, days, rng)
-    columns = {"z": found.t, "g": found.n_clusters, "n_effective": found.n_effective, "p_family": found.p_family}
-    placebos = {
+    columns = {
+        "p_placebo": found.p_family,
         "n_placebos": [1] * 7,
         "z_placebo_max": np.abs(found.t),
         "placebo_clusters_effective": found.n_effective,
     }
-    return pl.DataFrame({**columns, **placebos}).with_columns(event_type=pl.lit("one")).filter(~pl.col("z").is_nan())
+    rows = pl.DataFrame(columns).with_columns(event_type=pl.lit("one"))
+    return rows.filter(~pl.col("z_placebo_max").is_nan())
 
 
 @pytest.mark.parametrize("n_clusters", [4, 8, 20, 100])
@@ -185,24 +188,63 @@ def drawn(rng: np.random.Generator, n_clusters: int, share: float) -> pl.DataFra
 def test_what_the_bootstrap_gives_lies_within_its_bounds(n_clusters, share):
     rng = np.random.default_rng([n_clusters, int(10 * share)])
     for _ in range(15):
-        found = drawn_bounds(drawn(rng, n_clusters, share))
-        for name in ("p_family", "p_placebo"):
-            assert found["p_family"].is_between(found[f"{name}_low"], found[f"{name}_high"]).all()
+        found = placebo_bounds(drawn(rng, n_clusters, share))
+        assert found["p_placebo"].is_between(found["p_placebo_low"], found["p_placebo_high"]).all()
 
 
 def test_bounds_close_on_what_decides():
-    z, many = [0.0, 1.5, 2.5, 3.5, 4.5, 6.0, 8.0], [200] * 7
+    z = [0.0, 1.5, 2.5, 3.5, 4.5, 6.0, 8.0]
     rows = pl.DataFrame({
-        "event_type": ["one"] * 7, "z": z, "g": many, "n_effective": [150.0] * 7,
-        "n_placebos": [8] * 7, "z_placebo_max": z, "placebo_clusters_effective": [150.0] * 7,
+        "event_type": ["one"] * 7, "n_placebos": [8] * 7, "z_placebo_max": z, "placebo_clusters_effective": [150.0] * 7,
     })  # fmt: skip
-    found = drawn_bounds(rows)
-    assert found["p_family_high"].is_sorted(descending=True)
-    assert found["p_family_low"].is_sorted(descending=True)
+    found = placebo_bounds(rows)
+    assert found["p_placebo_high"].is_sorted(descending=True)
+    assert found["p_placebo_low"].is_sorted(descending=True)
     # what differs clearly cannot be said not to differ, and the other way round
-    assert found["p_family_high"][3] < 0.02 < MAX_EFFECT_P
-    assert found["p_family_low"][0] > MAX_EFFECT_P
     assert found["p_placebo_high"][5] < PLACEBO_LEVEL < found["p_placebo_low"][1]
+
+
+def test_p_drawn_again_is_near_the_stored_one_and_its_bounds_are_narrow():
+    evidence = made("phase1_evidence")
+    both = evidence.frame.filter(RUN).join(family_bounds(evidence), on=["event_type", "metric"])
+    assert both.height > 0
+    stored, again, low, high = (
+        both[f"p_{name}"].to_numpy() for name in ("family", "again", "family_low", "family_high")
+    )
+    assert np.abs(stored - again).max() < 0.05
+    assert (high - low).max() < 0.13
+    assert (high - low)[again <= MAX_EFFECT_P].max() < 0.11
+
+
+def test_a_frozen_family_turned_to_pass_by_its_p_alone_is_found_at_that_gate_only():
+    frame, is_move = made("phase1_evidence").frame, pl.col("metric").str.starts_with("move_")
+    moves = frame.filter(is_move, pl.col("ground") == "no_effect").group_by("event_type").agg(
+        pl.col("p_family", "p_placebo").min(), pl.col("n_years_opposite", "n_groups_opposite").sum()
+    )  # fmt: skip
+    could = moves.filter(
+        pl.col("p_family") > MAX_EFFECT_P + 0.06, pl.col("p_placebo") > PLACEBO_LEVEL,
+        pl.col("n_years_opposite") + pl.col("n_groups_opposite") == 0,
+    )  # fmt: skip
+    assert could.height > 0
+    for family in could["event_type"]:
+        own = pl.col("event_type") == family
+        forged = frame.with_columns(
+            p_family=pl.when(own & is_move).then(pl.min_horizontal("p_family", MAX_EFFECT_P)).otherwise("p_family"),
+            decision=pl.when(own).then(pl.lit("pass")).otherwise("decision"),
+            ground=pl.when(own).then(pl.lit("effect")).otherwise("ground"),
+            reason=pl.when(own).then(pl.lit("moves differ")).otherwise("reason"),
+        )
+        found = red(GATES_PHASE1_EVIDENCE, replace(made("phase1_evidence"), frame=forged))
+        assert {"p_drawn_again"} == found - {REMARK}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_other_seeds_of_the_run_are_within_what_draws_differ(seed):
+    m, evidence = market(), made("phase1_evidence")
+    run = replace(m.run, seed=seed)
+    measured = Measured(m.outcomes, m.barriers, m.controls)
+    frame = weigh_families(measured, m.events, evidence.inputs["event_families"], m.view, run=run)
+    assert red(GATES_PHASE1_EVIDENCE, replace(evidence, frame=frame, run=run)) <= {REMARK}
 
 
 def test_evidence_of_other_outcomes_or_controls_is_found():
