@@ -11,8 +11,8 @@ from backtest_assets.gates.phase1 import GATES_PHASE1_EVIDENCE, GATES_PHASE1_HAZ
 from backtest_assets.gates.sql import ask_sql
 from backtest_assets.gates.weighed import family_bounds, placebo_bounds
 from backtest_assets.research.events.funnel import summarise_families
-from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, PLACEBO_LEVEL
 from backtest_assets.research.phase1 import evidence as weighing
+from backtest_assets.research.phase1.criteria import MAX_EFFECT_P, PLACEBO_LEVEL
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
