@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR_US
-from backtest_assets.domain.event import EventType, Variant
+from backtest_assets.domain.event import EventType, SideRule, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
@@ -83,6 +83,7 @@ class Booked:
         conditions: names by family, in order of priority.
         holds: by family, (n_conditions, n_events), whether the event is chosen.
         in_window: by family, (n_events,), whether it became known inside the run window.
+        events: by family, `event_id` and `event`, its number.
     """
 
     run: ResearchRun
@@ -90,6 +91,7 @@ class Booked:
     conditions: Mapping[str, tuple[str, ...]]
     holds: Mapping[str, BoolArray]
     in_window: Mapping[str, BoolArray]
+    events: Mapping[str, pl.DataFrame]
 
     @classmethod
     def of(
@@ -117,7 +119,8 @@ class Booked:
         }
         inside = {name: rows["known_at"].is_between(start, end, closed="left").to_numpy() for name, rows in own.items()}
         rows = _outcomes(evidence, events, only)
-        return cls(run, dict(_cells(rows, drift, run)), conditions, holds, inside)
+        ids = {name: rows.select("event_id", "event") for name, rows in own.items()}
+        return cls(run, dict(_cells(rows, drift, run)), conditions, holds, inside, ids)
 
     def chosen(self, row: Mapping[str, Any]) -> tuple[Trades, BoolArray] | None:
         """Return the trades at a hypothesis' delay and hold, and which of them are its own; None where there are none."""
@@ -139,6 +142,11 @@ def train_returns(bars: pl.DataFrame, run: ResearchRun) -> Mapping[str, float]:
         price, at = own["open"].to_numpy(), own["open_at"].to_physical().to_numpy()
         found[symbol] = 1e4 * float((price[1:] / price[:-1] - 1.0).sum()) / float((at[-1] - at[0]) / BAR_US)
     return found
+
+
+def sign_of(row: Mapping[str, Any]) -> float:
+    """Return -1 for the mirror image of `long` or `with_event`, else 1."""
+    return -1.0 if row["side_rule"] in {SideRule.SHORT.value, SideRule.AGAINST_EVENT.value} else 1.0
 
 
 def first_day(run: ResearchRun, split: Split) -> int:

@@ -11,9 +11,10 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.neighbours import broken_identities, is_near, untrue_neighbours, wrong_rows
+from backtest_assets.gates.neighbours import broken_identities, untrue_neighbours, wrong_rows
 from backtest_assets.gates.queue import QUEUE_OBEYED, cells_asked, nothing_asked
 from backtest_assets.gates.retested import retest
+from backtest_assets.gates.tested import is_near
 from backtest_assets.research.hypotheses.checklist import (
     describe_best,
     loss_histogram,

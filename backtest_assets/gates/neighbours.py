@@ -12,27 +12,19 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.event import EventType, SideRule, Variant
+from backtest_assets.domain.event import EventType, Variant
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
+from backtest_assets.gates.booked import sign_of
 from backtest_assets.gates.gate import Evidence
+from backtest_assets.gates.tested import is_near
 from backtest_assets.research.events.conditions import Condition, attach_conditions
 from backtest_assets.research.hypotheses.criteria import STRESS_FACTOR
 from backtest_assets.stats.arrays import BoolArray, FloatArray, IntArray
 
-MAX_ERROR: Final = 1e-9
-"""Difference of a number made again [its unit, relative above 1]: rounding of sums, nothing else."""
-
 _RATIO_WEIGHT: Final = 0.7
 _LEAST_SCALE: Final = 1e-9
 _SHOWN: Final = ("hypothesis_id", "event_type", "condition", "side_rule", "delay_bars", "hold_bars")
-
-
-def is_near(found: float | None, value: float) -> bool:
-    """Say whether a stored number is another up to rounding; null is NaN."""
-    if found is None or math.isnan(found):
-        return math.isnan(value)
-    return abs(found - value) <= MAX_ERROR * max(1.0, abs(value))
 
 
 def wrong_rows(evidence: Evidence, differing: Sequence[str]) -> pl.DataFrame:
@@ -136,7 +128,7 @@ def untrue_neighbours(evidence: Evidence) -> pl.DataFrame:
 
 def _untrue(row: Mapping[str, Any], market: "_Train", run: ResearchRun) -> Iterator[str]:
     cost, own = 2.0 * (run.fees_bps + run.slippage_bps), Variant.CENTRE.value
-    sign = -1.0 if row["side_rule"] in {SideRule.SHORT, SideRule.AGAINST_EVENT} else 1.0
+    sign = sign_of(row)
 
     def net(variant: str, condition: str, delay: int, hold: int) -> float:
         return sign * market.mean(row["event_type"], variant, condition, delay, hold) - cost

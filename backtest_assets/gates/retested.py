@@ -16,7 +16,7 @@ from scipy import stats
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
-from backtest_assets.gates.booked import TRAIN, VALIDATION, Booked, Trades, first_day, train_returns
+from backtest_assets.gates.booked import TRAIN, VALIDATION, Booked, Trades, first_day, sign_of, train_returns
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.queue import cells_asked
 from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, EXCURSION_QUANTILE
@@ -25,8 +25,6 @@ from backtest_assets.stats.bootstrap import N_DRAWS
 
 Base: TypeAlias = tuple[str, str, int, int]
 """event_type, condition, delay_bars, hold_bars."""
-
-_MIRRORED: Final = frozenset({SideRule.SHORT.value, SideRule.AGAINST_EVENT.value})
 
 _AT_ONCE: Final = 250
 """Draws counted at once [draws]; changes memory, no number."""
@@ -214,7 +212,7 @@ def _of_trades(row: Mapping[str, Any], booked: Booked) -> Mapping[str, float]:
     trades, own = found
     own &= trades.split == TRAIN
     excursions = [float(np.quantile(moves[own], EXCURSION_QUANTILE)) for moves in (trades.adverse, trades.favourable)]
-    if row["side_rule"] in _MIRRORED:
+    if sign_of(row) < 0:
         excursions.reverse()
     return {
         "ess_train": _independent((trades.pnl - trades.drift)[own], booked.run.phase2_ess_max_lag),
