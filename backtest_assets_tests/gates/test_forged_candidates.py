@@ -3,10 +3,11 @@
 import polars as pl
 import pytest
 
+from backtest_assets.gates.edge_candidates import GATES_EDGE_CANDIDATES
 from backtest_assets.gates.expectancy import GATES_EXPECTANCY, GATES_EXPECTANCY_TRAPS
 from backtest_assets.gates.naive_entry import GATES_NAIVE_ENTRY
 from backtest_assets.research.hypotheses.traps import LIMITS, Trap
-from backtest_assets.tables.candidates import EXPECTANCY, EXPECTANCY_TRAPS, NAIVE_ENTRY
+from backtest_assets.tables.candidates import EDGE_CANDIDATES, EXPECTANCY, EXPECTANCY_TRAPS, NAIVE_ENTRY
 from backtest_assets_tests.gates.test_candidates import evidence, made, red
 
 CLEAN = {"at most": 0.5, "at least": 2.0, "above": 1.0}
@@ -56,6 +57,26 @@ def test_naive_failures_forged_to_pass_are_red_wherever_they_are(n: int):
         fail_reasons=pl.when(lost).then(pl.lit("")).otherwise("fail_reasons"),
     )
     assert {"trades_added_up"} == red(GATES_NAIVE_ENTRY, evidence(NAIVE_ENTRY, forged))
+
+
+SWAPPED = {"with_event": "against_event", "against_event": "with_event", "long": "short", "short": "long"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side_rule": pl.col("side_rule").replace(SWAPPED)},
+        {"hold_bars": pl.col("hold_bars") * 2},
+        {"delay_bars": pl.col("delay_bars") + 1},
+        {"candidate_symbol": pl.lit("BTCUSDT")},
+        {"naive_status": pl.lit("NOT_RUN")},
+        {"is_rollout_eligible": ~pl.col("is_rollout_eligible")},
+        {"source_path": pl.lit("hypotheses/run_id=other")},
+    ],
+)
+def test_a_candidate_that_says_another_rule_than_its_hypothesis_is_red(change: dict[str, pl.Expr]):
+    forged = made()[1]["edge_candidates"].with_columns(**change)
+    assert {"numbers_gathered"} == red(GATES_EDGE_CANDIDATES, evidence(EDGE_CANDIDATES, forged))
 
 
 @pytest.mark.parametrize(
