@@ -92,23 +92,32 @@ def _with_hypotheses(evidence: Evidence) -> pl.DataFrame:
 
 
 def _standing(evidence: Evidence) -> pl.DataFrame:
-    """Return the hypotheses with `is_promotable`, asked of the candidates anew."""
-    said = evidence.inputs["edge_candidates"]
+    """Return the hypotheses with `is_promotable`, asked of the candidates anew; `is_naive_ok` and `is_promoted` (R67)."""
+    run, said, naive = evidence.settings, evidence.inputs["edge_candidates"], evidence.inputs["naive_entry"]
     whole = said.filter(pl.col("is_selected") & pl.col("is_evidence") & pl.col("is_robust"))["candidate_id"].implode()
+    promoted = said.filter(pl.col("status") == "PROMOTED")["candidate_id"].implode()
+    passed = naive.filter((pl.col("status") == "PASS") & pl.col("is_passed"))["hypothesis_id"].implode()
+    is_waived = pl.lit(run.strategy_blueprint_allow_naive_entry_fail == 1)
+    own = pl.col("hypothesis_id")
     return evidence.inputs["hypotheses"].with_columns(
-        is_promotable=(pl.col("hypothesis_id").is_in(whole) & (pl.col("status") == "selected")).fill_null(value=False)
+        is_promotable=(own.is_in(whole) & (pl.col("status") == "selected")).fill_null(value=False),
+        is_naive_ok=own.is_in(passed).fill_null(value=False) | is_waived,
+        is_promoted=own.is_in(promoted).fill_null(value=False) | is_waived,
     )
 
 
 def _untested(evidence: Evidence) -> pl.DataFrame:
-    """Return the blueprints that never enter on train, or whose hypothesis was not promoted and may not stand in."""
+    """Return the blueprints that never enter on train, or whose hypothesis was not promoted and may not stand in.
+
+    Naive entry is asked of those that stand in too, unless it is waived (R67); what is waived is no candidate's status.
+    """
     may_stand_in = pl.lit(evidence.settings.strategy_blueprint_allow_fallback == 1) & pl.col("is_fallback")
-    is_chosen = (pl.col("is_promotable") & ~pl.col("is_fallback")) | (
+    is_chosen = (pl.col("is_promotable") & pl.col("is_promoted") & ~pl.col("is_fallback")) | (
         may_stand_in & ~pl.col("is_promotable") & pl.col("status").is_in(["selected", "rejected"])
     )
     enters = (pl.col("n_train") >= MIN_TRAIN_ENTRIES) & (pl.col("n_entries_train") >= MIN_DRY_ENTRIES)
     within = pl.col("n_entries_train") <= pl.col("n_train")
-    rows = broken(_with_hypotheses(evidence), is_chosen & enters & within)
+    rows = broken(_with_hypotheses(evidence), is_chosen & pl.col("is_naive_ok") & enters & within)
     return rows.select("blueprint_id", "hypothesis_id", "status", "n_train", "n_entries_train")
 
 
@@ -189,8 +198,9 @@ def _may_be_present(evidence: Evidence) -> bool:
 
 
 def _may_be_empty(evidence: Evidence) -> bool:
-    """Say whether the run compiles nothing: its checklist is not PROMOTE, or no candidate is promoted."""
-    return not _is_promoted(evidence) or not _standing(evidence)["is_promotable"].any()
+    """Say whether the run compiles nothing: its checklist is not PROMOTE, or no candidate is promoted and enters naively."""
+    may_be_one = pl.col("is_promotable") & pl.col("is_naive_ok")
+    return not _is_promoted(evidence) or not _standing(evidence).select(may_be_one.any()).item()
 
 
 def _ask_emptiness(evidence: Evidence) -> Verdict:
@@ -235,7 +245,7 @@ GATES_BLUEPRINTS: Final = (
     _count_problems("of_this_run", "Run, symbols and costs are the run's; limit: 0 foreign.", _of_this_run),
     rows_gate(
         "enters_on_train",
-        "Every blueprint's hypothesis is promoted and had events on train.",
+        "Every blueprint's hypothesis is promoted, earns when traded plainly (R67), and had events on train.",
         _untested,
         fix="compile again from this run's hypotheses",
         may_be_empty=_may_be_empty,
@@ -282,11 +292,12 @@ def _unaccounted(evidence: Evidence) -> pl.DataFrame:
     """Return what is listed and was not tested, and what is neither listed nor can be a blueprint."""
     run, tested = evidence.settings, _standing(evidence).filter("is_eligible")
     listed = evidence.frame.select("hypothesis_id", "event_type", is_listed=True)
-    both = tested.select("hypothesis_id", "event_type", "is_promotable", is_tested=True).join(
+    both = tested.select("hypothesis_id", "event_type", "is_promotable", "is_naive_ok", is_tested=True).join(
         listed, on=["hypothesis_id", "event_type"], how="full", coalesce=True
     )
     unlisted = pl.col("is_listed").is_null()
-    may_be_one = pl.col("is_promotable") | pl.lit(run.strategy_blueprint_allow_fallback == 1)
+    is_chosen = pl.col("is_promotable") | pl.lit(run.strategy_blueprint_allow_fallback == 1)
+    may_be_one = is_chosen & pl.col("is_naive_ok")
     few = unlisted.sum().over("event_type") <= run.strategy_blueprint_max_per_event
     return broken(both, pl.col("is_tested") & (~unlisted | (may_be_one & few & pl.lit(_may_be_present(evidence)))))
 
@@ -314,6 +325,7 @@ def _unreasoned(evidence: Evidence) -> pl.DataFrame:
         & (reason.is_in([*early, "quality_floor"]) | floor)
         & (copies == kept.is_not_null())
         & (kept.is_null() | ~kept.is_in(rejected))
+        & ((reason == "naive_entry") <= ~pl.col("is_naive_ok"))
     )
     return broken(rows, holds).select("hypothesis_id", "reason", "detail", "kept_hypothesis_id")
 

@@ -1,5 +1,6 @@
 """What must be true of the edge candidates: who they are, why one is PROMOTED, and where their numbers come from."""
 
+import json
 import math
 from typing import Final
 
@@ -9,10 +10,14 @@ from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.gates.ask import rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.tested import tested_of
+from backtest_assets.research.hypotheses.candidates import ROLLOUT_SHARE
 from backtest_assets.research.hypotheses.traps import Trap
 
 MAX_RELATIVE_ERROR: Final = 1e-12
 """Difference of a product or quotient made again [fraction]: rounding, nothing else."""
+
+_MIN_SYMBOLS: Final = 2
+"""One symbol cannot be carried by another [symbols]."""
 
 _AGAIN: Final = "make it again from this run's own tables"
 
@@ -60,6 +65,7 @@ def _misgathered(evidence: Evidence) -> pl.DataFrame:
     start, end = run.window
     own = {row["hypothesis_id"]: row for row in tested_of(evidence).to_dicts()}
     examined = {row["hypothesis_id"]: row for row in evidence.inputs["expectancy"].to_dicts()}
+    naive = dict(evidence.inputs["naive_entry"].select("hypothesis_id", "status").iter_rows())
     traps = evidence.inputs["expectancy_traps"].filter(pl.col("trap") == Trap.STABILITY.value)
     left = dict(traps.select("hypothesis_id", "observed").iter_rows())
     is_wrong: list[bool] = []
@@ -76,6 +82,13 @@ def _misgathered(evidence: Evidence) -> pl.DataFrame:
             "run_symbols": run.symbols,
             "event": hypothesis["event_type"],
             "condition": hypothesis["condition"],
+            "side_rule": hypothesis["side_rule"],
+            "delay_bars": hypothesis["delay_bars"],
+            "hold_bars": hypothesis["hold_bars"],
+            "candidate_symbol": _symbol_of(hypothesis["condition"], run.symbol_list),
+            "naive_status": naive.get(row["candidate_id"], "NOT_RUN"),
+            "is_rollout_eligible": _is_even(measured["symbol_scores_json"]),
+            "source_path": f"hypotheses/run_id={run.run_id}",
             "edge_score": hypothesis["t_train"],
             "after_cost_expectancy_per_trade": hypothesis["net_mean_train_bps"],
             "stressed_after_cost_expectancy_per_trade": hypothesis["stressed_mean_train_bps"],
@@ -93,6 +106,20 @@ def _misgathered(evidence: Evidence) -> pl.DataFrame:
         }
         is_wrong.append(not all(_is_same(row[name], value) for name, value in truth.items()))
     return evidence.frame.filter(pl.Series(is_wrong)).select("candidate_id", "edge_score", "expectancy_per_trade")
+
+
+def _symbol_of(condition: str, symbols: tuple[str, ...]) -> str:
+    """Return the one symbol that a candidate trades, by how its condition is written; ALL for several."""
+    named = [symbol for symbol in symbols if condition == f"symbol_{symbol}"]
+    return (named or symbols)[0] if named or len(symbols) == 1 else "ALL"
+
+
+def _is_even(scores_json: str) -> bool:
+    """Say whether at least two symbols trade, and the worst of those that do earns three quarters of the best."""
+    traded = [score["net_mean_train_bps"] for score in json.loads(scores_json).values() if score["n"] > 0]
+    if len(traded) < _MIN_SYMBOLS or any(mean is None or mean <= 0 for mean in traded):
+        return False
+    return min(traded) >= ROLLOUT_SHARE * max(traded)
 
 
 def _is_same(found: object, value: object) -> bool:

@@ -1,40 +1,25 @@
 """What must be true of the expectancy of the examined hypotheses and of their traps; measuring stays in research."""
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from backtest_assets.domain.gate import Severity, Verdict
-from backtest_assets.gates.ask import broken, limit_gate, rows_gate
+from backtest_assets.gates.ask import broken, rows_gate
+from backtest_assets.gates.booked import TRAIN, Booked, Trades, sign_of
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.tested import MAX_ERROR_BPS, N_RECOMPUTED, nothing_tested, tested_of
-from backtest_assets.gates.traded import Row, Trade, Traded, mean, shuffled
-from backtest_assets.research.hypotheses.expectancy import N_BEST, STATED, TOP_SHARES
-from backtest_assets.research.hypotheses.traps import LIMITS, TRIMMED, Trap
+from backtest_assets.gates.tested import is_near, nothing_tested, tested_of
+from backtest_assets.gates.trapped import Trapped
+from backtest_assets.research.hypotheses.expectancy import N_BEST, PARTICIPATION, QUANTILES, STATED, TOP_SHARES
+from backtest_assets.research.hypotheses.traps import LIMITS, Trap
+from backtest_assets.stats.arrays import BoolArray, FloatArray, IntArray
 
 _AGAIN: Final = "make it again from this run's own tables"
-_Truth: TypeAlias = Callable[[Row, list[Trade]], Mapping[str, float | None]]
-
-
-def _worst_error(rows: Iterable[Row], evidence: Evidence, truth: _Truth) -> tuple[float, str]:
-    """Measure a sample of rows again, drawn by the run's digest, and return the largest difference."""
-    traded = Traded.of(evidence)
-    worst, culprit = 0.0, "trades measured again one by one"
-    for row in shuffled(rows, evidence.settings)[:N_RECOMPUTED]:
-        for name, value in truth(row, traded.trades(row)).items():
-            error = _apart(row[name], value)
-            if not error <= worst:
-                worst, culprit = error, f"largest difference at {row['hypothesis_id']} {name}"
-    return worst, culprit
-
-
-def _apart(found: float | None, value: float | None) -> float:
-    """Return how far two numbers are apart: 0 if both are unknown, infinite if one is."""
-    if found is None or value is None:
-        return 0.0 if found is value else math.inf
-    return abs(value - found)
+_SHOWN: Final = ("hypothesis_id", "event_type", "condition", "side_rule", "delay_bars", "hold_bars")
 
 
 def _examined_ids(evidence: Evidence) -> set[str]:
@@ -66,18 +51,65 @@ def _misstated(evidence: Evidence) -> pl.DataFrame:
     return broken(both, right).select("hypothesis_id", "is_survivor", "is_evidence", "net_mean_train_bps")
 
 
-def _distribution_error(evidence: Evidence) -> tuple[float, str]:
-    def truth(_: Row, trades: list[Trade]) -> dict[str, float | None]:
-        nets = sorted((net for _, _, split, net in trades if split == "train"), reverse=True)
-        total, n = math.fsum(nets), len(nets)
-        best = {
-            name: math.fsum(nets[: math.ceil(share * n)]) / total if total > 0 else None
-            for name, share in TOP_SHARES.items()
-        }
-        middle = (nets[(n - 1) // 2] + nets[n // 2]) / 2
-        return {"median_train_bps": middle, "win_rate_train": sum(net > 0 for net in nets) / n, **best}
+def _mismeasured(evidence: Evidence) -> pl.DataFrame:
+    """Measure the trades of every examined hypothesis again and return those of which a number is another."""
+    rows = evidence.frame.to_dicts()
+    keys = {(row["event_type"], row["delay_bars"], row["hold_bars"]) for row in rows}
+    booked, volumes = Booked.of(evidence, only=keys), _volumes(evidence)
+    told = [", ".join(_differing(row, booked, volumes)) for row in rows]
+    wrong = evidence.frame.select(_SHOWN).with_columns(differs=pl.Series(told, dtype=pl.String))
+    return wrong.filter(pl.col("differs") != "")
 
-    return _worst_error(evidence.frame.to_dicts(), evidence, truth)
+
+def _differing(row: Mapping[str, Any], booked: Booked, volumes: Sequence[tuple[IntArray, FloatArray]]) -> Iterator[str]:
+    found, run = booked.chosen(row), booked.run
+    if found is None:
+        yield "no trades"
+        return
+    trades, own = found
+    net = sign_of(row) * trades.pnl - 2.0 * (run.fees_bps + run.slippage_bps)
+    train = own & (trades.split == TRAIN)
+    best, n = np.sort(net[train])[::-1], int(train.sum())
+    total = math.fsum(best)
+    truth = {
+        "median_train_bps": float(np.median(best)),
+        "sd_train_bps": float(best.std(ddof=1)),
+        "win_rate_train": float((best > 0).mean()),
+        **{name: float(np.quantile(best, q)) for name, q in QUANTILES.items()},
+        **{
+            name: math.fsum(best[: math.ceil(share * n)]) / total if total > 0 else math.nan
+            for name, share in TOP_SHARES.items()
+        },
+        "capacity_quote": _capacity(trades, own, volumes),
+    }
+    yield from (name for name, value in truth.items() if not is_near(row[name], value))
+    scores = json.loads(row["symbol_scores_json"])
+    for place, symbol in enumerate(sorted(run.symbol_list)):
+        mine = net[train & (trades.symbol == place)]
+        told = scores.pop(symbol, {"n": -1, "net_mean_train_bps": None})
+        average = float(mine.mean()) if mine.size else math.nan
+        if told["n"] != mine.size or not is_near(told["net_mean_train_bps"], average):
+            yield f"score of {symbol}"
+    if scores:
+        yield f"scores of {', '.join(scores)}, which are not in the run"
+
+
+def _volumes(evidence: Evidence) -> list[tuple[IntArray, FloatArray]]:
+    """Return opens and traded value of every symbol's bars, in order of the alphabet."""
+    bars = evidence.inputs["bars_um"].select("symbol", "open_at", "volume_quote").sort("symbol", "open_at")
+    own = [bars.filter(pl.col("symbol") == symbol) for symbol in sorted(evidence.settings.symbol_list)]
+    return [(rows["open_at"].to_physical().to_numpy(), rows["volume_quote"].to_numpy()) for rows in own]
+
+
+def _capacity(trades: Trades, own: BoolArray, volumes: Sequence[tuple[IntArray, FloatArray]]) -> float:
+    entered: list[float] = []
+    for place, (opens, volume) in enumerate(volumes):
+        at = trades.entered_us[own & (trades.symbol == place)]
+        found = np.searchsorted(opens, at)
+        met = found < opens.size
+        known = volume[found[met]][opens[found[met]] == at[met]]
+        entered += known[np.isfinite(known)].tolist()
+    return PARTICIPATION * float(np.median(entered)) if entered else math.nan
 
 
 def _unasked_traps(evidence: Evidence) -> pl.DataFrame:
@@ -109,19 +141,19 @@ def _is_kept(observed: float, comparator: str, limit: float) -> bool:
     return observed <= limit if comparator == "at most" else observed >= limit
 
 
-def _trap_error(evidence: Evidence) -> tuple[float, str]:
-    """Measure tails and capacity of a sample again."""
-    start, end = evidence.settings.window
-    days = (end - start).days
-    wide = evidence.frame.pivot(on="trap", index="hypothesis_id", values="observed")
-    rows = wide.join(tested_of(evidence), on="hypothesis_id", how="left").to_dicts()
-
-    def truth(row: Row, trades: list[Trade]) -> dict[str, float | None]:
-        nets = sorted(net for _, _, split, net in trades if split == "train")
-        kept = nets[: len(nets) - math.ceil(TRIMMED * len(nets))]
-        return {"tails": mean(kept), "capacity": row["n_run"] / days}
-
-    return _worst_error(rows, evidence, truth)
+def _wrong_traps(evidence: Evidence) -> pl.DataFrame:
+    """Measure every trap of every examined hypothesis again and return those whose number is another."""
+    asked = set(evidence.frame["hypothesis_id"].to_list())
+    rows = [row for row in tested_of(evidence).to_dicts() if row["hypothesis_id"] in asked]
+    trapped = Trapped.of(evidence, rows)
+    again = {(row["hypothesis_id"], trap): v for row in rows for trap, v in trapped.measure(row).items()}
+    shown = evidence.frame.select("hypothesis_id", "trap", "observed")
+    values = [again.get((name, trap)) for name, trap, _ in shown.iter_rows()]
+    right = [
+        value is not None and is_near(found, value) for value, found in zip(values, shown["observed"], strict=True)
+    ]
+    is_wrong = ~pl.Series(right, dtype=pl.Boolean)
+    return shown.with_columns(again=pl.Series(values, dtype=pl.Float64)).filter(is_wrong)
 
 
 def _ask_evidence(evidence: Evidence) -> Verdict:
@@ -154,12 +186,10 @@ GATES_EXPECTANCY: Final = (
         fix=_AGAIN,
         may_be_empty=nothing_tested,
     ),
-    limit_gate(
+    rows_gate(
         "trades_measured_again",
-        "Median, share of winners and share of the best trades equal those of the trades, one by one.",
-        _distribution_error,
-        limit=MAX_ERROR_BPS,
-        unit="bps",
+        "What is said of the trades of every examined hypothesis, by symbol too, is what its outcomes say.",
+        _mismeasured,
         fix=_AGAIN,
         may_be_empty=nothing_tested,
     ),
@@ -180,12 +210,10 @@ GATES_EXPECTANCY_TRAPS: Final = (
         fix=_AGAIN,
         may_be_empty=nothing_tested,
     ),
-    limit_gate(
-        "trades_measured_again",
-        "Tails and capacity equal those of the trades, one by one.",
-        _trap_error,
-        limit=MAX_ERROR_BPS,
-        unit="bps",
+    rows_gate(
+        "traps_measured_again",
+        "All seven traps of every examined hypothesis are measured as stored, by another road.",
+        _wrong_traps,
         fix=_AGAIN,
         may_be_empty=nothing_tested,
     ),

@@ -1,6 +1,7 @@
 """What must be true of hypotheses; testing stays in research, the decision in `checklist`, trials in `trials`."""
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import polars as pl
@@ -10,9 +11,10 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.gate import Evidence, Gate
+from backtest_assets.gates.neighbours import broken_identities, untrue_neighbours, wrong_rows
 from backtest_assets.gates.queue import QUEUE_OBEYED, cells_asked, nothing_asked
-from backtest_assets.gates.tested import N_RECOMPUTED
-from backtest_assets.gates.traded import Traded, mean, shuffled
+from backtest_assets.gates.retested import retest
+from backtest_assets.gates.tested import is_near
 from backtest_assets.research.hypotheses.checklist import (
     describe_best,
     loss_histogram,
@@ -38,6 +40,9 @@ and the bootstrap's distribution is not exactly Student's."""
 
 MAX_MEAN_ERROR: Final = 1e-9
 """Difference of a recomputed mean [bps]: rounding of a sum, nothing else."""
+
+MAX_STEP_ERROR: Final = 0.002
+"""Difference of a recomputed Romano-Wolf p [probability]: four of 2,000 draws that rounding may put on the other side."""
 
 _MIN_POSITIVE_MEANS: Final = {5: 4, 7: 5}
 """Of the centre and its four neighbours, or six where the condition is a threshold, at least two thirds [means]."""
@@ -88,19 +93,25 @@ def _p_shortfall(evidence: Evidence) -> tuple[float, str]:
     return max(0.0, worst[1]), f"largest shortfall at {worst[0]}"
 
 
-def _mean_error(evidence: Evidence) -> tuple[float, str]:
-    """Recompute means from the outcomes with plain sums, for a sample that the run's digest draws."""
-    tested = shuffled((row for row in evidence.frame.to_dicts() if row["is_eligible"] is not False), evidence.settings)
-    picked = tested[:N_RECOMPUTED] + [row for row in tested[N_RECOMPUTED:] if row["status"] == "selected"]
-    traded = Traded.of(evidence)
-    worst, culprit = 0.0, f"{len(picked)} hypotheses recomputed"
-    for row in picked:
-        nets = [net for _, _, split, net in traded.trades(row) if split == Split.TRAIN]
-        is_whole = len(nets) == row["n_train"] and nets
-        error = abs(mean(nets) - float(row["net_mean_train_bps"])) if is_whole else math.inf
-        if not error <= worst:
-            worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
-    return worst, culprit
+def _not_the_tests(evidence: Evidence) -> pl.DataFrame:
+    """Count and test every hypothesis again and return those of which a number is another."""
+    truth = retest(evidence)
+    told: list[str] = []
+    for row in evidence.frame.to_dicts():
+        key = (row["event_type"], row["condition"], row["side_rule"], row["delay_bars"], row["hold_bars"])
+        again = truth.get(key)
+        told.append("unknown to the run" if again is None else ", ".join(_untrue(row, again)))
+    return wrong_rows(evidence, told)
+
+
+def _untrue(row: Mapping[str, Any], again: Mapping[str, float]) -> Iterator[str]:
+    for name, value in again.items():
+        found = row[name]
+        is_same = (
+            found is not None and abs(found - value) <= MAX_STEP_ERROR if name == "p_rw" else is_near(found, value)
+        )
+        if not is_same:
+            yield f"{name} {found} is {value:.9g}"
 
 
 def _sealed_rows(evidence: Evidence) -> pl.DataFrame:
@@ -248,12 +259,24 @@ GATES_HYPOTHESES: Final = (
         fix=_AGAIN,
         may_be_empty=nothing_asked,
     ),
-    limit_gate(
-        "means_recomputed",
-        "Net means equal plain sums over event_outcomes.",
-        _mean_error,
-        limit=MAX_MEAN_ERROR,
-        unit="bps",
+    rows_gate(
+        "numbers_agree",
+        "Penalty, stress, cost ratio, effective sample, delays and neighbours give the numbers that are said to follow from them.",
+        broken_identities,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
+    ),
+    rows_gate(
+        "tests_recomputed",
+        "Counts, means, t and every p are those of event_outcomes, counted by another road with the run's own draws.",
+        _not_the_tests,
+        fix=_AGAIN,
+        may_be_empty=nothing_asked,
+    ),
+    rows_gate(
+        "neighbours_recomputed",
+        "Means at other delays, rates, holds and thresholds of survivors are those of event_outcomes.",
+        untrue_neighbours,
         fix=_AGAIN,
         may_be_empty=nothing_asked,
     ),

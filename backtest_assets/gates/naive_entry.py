@@ -1,17 +1,19 @@
 """What must be true of naive entry: every tested hypothesis, traded plainly, judged by the run's limits."""
 
 import math
-from datetime import datetime
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from backtest_assets.domain.gate import Severity, Verdict
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.gates.ask import limit_gate, rows_gate
+from backtest_assets.gates.booked import TRAIN, Booked, sign_of
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.tested import MAX_ERROR_BPS, N_RECOMPUTED, nothing_tested, tested_of
-from backtest_assets.gates.traded import Row, Trade, Traded, mean, shuffled
+from backtest_assets.gates.tested import MAX_ERROR_BPS, nothing_tested, tested_of
+from backtest_assets.stats.arrays import FloatArray, IntArray
 
 _BPS: Final = 1e-4
 _AGAIN: Final = "make it again from this run's own tables"
@@ -32,7 +34,7 @@ def _misjudged_naive(evidence: Evidence) -> pl.DataFrame:
     return evidence.frame.filter(pl.Series(is_wrong)).select("hypothesis_id", "status", "is_passed", "fail_reasons")
 
 
-def _is_judged_right(row: Row, run: ResearchRun) -> bool:
+def _is_judged_right(row: Mapping[str, Any], run: ResearchRun) -> bool:
     if run.run_naive_entry_eval == 0:
         shown = [row[n] for n in ("net_mean_train_bps", "net_mean_validation_bps", "net_mean_bps", "max_drawdown")]
         unknown = all(value is None for value in shown)
@@ -52,46 +54,48 @@ def _is_judged_right(row: Row, run: ResearchRun) -> bool:
 
 
 def _naive_error(evidence: Evidence) -> tuple[float, str]:
-    """Add up the trades of a sample that the run's digest draws, and of what passed best, one by one."""
+    """Add up the trades of every row again."""
     run = evidence.settings
-    rows = shuffled((row for row in evidence.frame.to_dicts() if row["status"] != "NOT_RUN"), run)
+    rows = [row for row in evidence.frame.to_dicts() if row["status"] != "NOT_RUN"]
     if not rows:
         never = run.run_naive_entry_eval == 0
         return (0.0 if never else math.nan), "the run does not evaluate the plain rule (R74)"
-    passed = [row for row in rows[N_RECOMPUTED:] if row["is_passed"]]
-    passed.sort(key=lambda row: (-row["net_mean_bps"], row["hypothesis_id"]))
-    traded = Traded.of(evidence)
-    worst, culprit = 0.0, "trades added up one by one"
-    for row in rows[:N_RECOMPUTED] + passed[:N_RECOMPUTED]:
-        error = _error_of(row, traded.trades(row))
+    booked = Booked.of(evidence)
+    worst, culprit = 0.0, f"{len(rows)} rows added up"
+    for row in rows:
+        error = _error_of(row, booked)
         if not error <= worst:
             worst, culprit = error, f"largest difference at {row['hypothesis_id']}"
     return worst, culprit
 
 
-def _error_of(row: Row, trades: list[Trade]) -> float:
+def _error_of(row: Mapping[str, Any], booked: Booked) -> float:
+    found = booked.chosen(row)
+    if found is None:
+        return math.inf
+    trades, own = found
+    sign, cost = sign_of(row), 2.0 * (booked.run.fees_bps + booked.run.slippage_bps)
+    net, is_train, known_us = sign * trades.pnl[own] - cost, trades.split[own] == TRAIN, trades.known_us[own]
+    n_train = int(is_train.sum())
+    if (n_train, net.size - n_train) != (row["n_train"], row["n_validation"]) or not 0 < n_train < net.size:
+        return math.inf
+    total = float(net.sum())
+    of_train = float(net[is_train].sum())
     truth = {
-        "net_mean_train_bps": mean([net for _, _, split, net in trades if split == "train"]),
-        "net_mean_validation_bps": mean([net for _, _, split, net in trades if split == "validation"]),
-        "net_mean_bps": mean([net for *_, net in trades]),
+        "net_mean_train_bps": of_train / n_train,
+        "net_mean_validation_bps": (total - of_train) / (net.size - n_train),
+        "net_mean_bps": total / net.size,
     }
     errors = [abs(value - row[name]) for name, value in truth.items()]
-    errors.append(abs(_fall([(known_at, net) for known_at, _, _, net in trades]) - row["max_drawdown"]) / _BPS)
-    return max(errors) if len(trades) == row["n_train"] + row["n_validation"] else math.inf
+    errors.append(abs(_fall(net, known_us) - row["max_drawdown"]) / _BPS)
+    return math.inf if any(map(math.isnan, errors)) else max(errors)
 
 
-def _fall(nets: list[tuple[datetime, float]]) -> float:
-    at_once: dict[datetime, float] = {}
-    for known_at, net in nets:
-        at_once[known_at] = at_once.get(known_at, 0.0) + net
-    equity = peak = 1.0
-    deepest, total = 0.0, 1.0
-    for net in at_once.values():
-        total += _BPS * net
-        equity = max(total, 0.0)
-        peak = max(peak, equity)
-        deepest = min(deepest, equity / peak - 1.0)
-    return deepest
+def _fall(net_bps: FloatArray, known_us: IntArray) -> float:
+    """Return the deepest fall from a peak of 1 plus the running sum; what became known at once is entered at once."""
+    first = np.concatenate([np.zeros(1, np.int64), 1 + np.flatnonzero(np.diff(known_us))])
+    equity = np.concatenate([np.ones(1), np.maximum(1.0 + _BPS * np.cumsum(np.add.reduceat(net_bps, first)), 0.0)])
+    return float((equity / np.maximum.accumulate(equity) - 1.0).min())
 
 
 def _ask_naive_passed(evidence: Evidence) -> Verdict:
@@ -120,7 +124,7 @@ GATES_NAIVE_ENTRY: Final = (
     ),
     limit_gate(
         "trades_added_up",
-        "Means and drawdown equal those of the trades, added up one by one.",
+        "Means and drawdown of every row equal those of its trades, added up again.",
         _naive_error,
         limit=MAX_ERROR_BPS,
         unit="bps",

@@ -1,16 +1,24 @@
 """What the gates of a run's evidence share: which hypotheses were tested, and how exactly they are measured again."""
 
+import math
 from typing import Final
 
 import polars as pl
 
 from backtest_assets.gates.gate import Evidence
 
-N_RECOMPUTED: Final = 5
-"""Hypotheses whose trades are added up again [hypotheses]."""
+MAX_ERROR: Final = 1e-9
+"""Difference of a number made again [its unit, relative above 1]: rounding of sums, nothing else."""
 
 MAX_ERROR_BPS: Final = 1e-6
 """Difference of a number added up again [bps]: a running sum over thousands of trades, in another order."""
+
+
+def is_near(found: float | None, value: float) -> bool:
+    """Say whether a stored number is another up to rounding; null is NaN."""
+    if found is None or math.isnan(found):
+        return math.isnan(value)
+    return abs(found - value) <= MAX_ERROR * max(1.0, abs(value))
 
 
 def tested_of(evidence: Evidence) -> pl.DataFrame:

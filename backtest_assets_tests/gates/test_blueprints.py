@@ -157,6 +157,43 @@ def test_r65_a_blueprint_below_the_floor_or_without_its_evidence_is_red():
         assert gate in red(compiled()[2], hypotheses=hypotheses.with_columns(**change))
 
 
+def told_of_first(table: str, key: str, **values: object) -> dict[str, pl.DataFrame]:
+    """Return an input in which the first blueprint's hypothesis says something else."""
+    frame, own = compiled()[1][table], pl.col(key) == compiled()[2]["hypothesis_id"][0]
+    changed = {name: pl.when(own).then(pl.lit(value)).otherwise(name) for name, value in values.items()}
+    return {table: frame.with_columns(**changed)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "gates"),
+    [
+        (lambda: told_of_first("naive_entry", "hypothesis_id", status="FAIL", is_passed=False), {"enters_on_train"}),
+        (lambda: told_of_first("naive_entry", "hypothesis_id", is_passed=False), {"enters_on_train"}),
+        (lambda: told_of_first("edge_candidates", "candidate_id", status="DRAFT"), {"enters_on_train"}),
+        (lambda: {"naive_entry": compiled()[1]["naive_entry"].clear()}, {"enters_on_train"}),
+    ],
+)
+def test_r67_a_blueprint_that_fails_naive_entry_or_is_a_draft_is_red(inputs, gates):
+    assert red(compiled()[2], **inputs()) == gates
+
+
+def test_r67_naive_entry_is_not_asked_where_it_is_waived():
+    lenient = run_from_dict(compiled()[0].to_dict() | {"strategy_blueprint_allow_naive_entry_fail": 1})
+    failed = told_of_first("naive_entry", "hypothesis_id", status="FAIL", is_passed=False)
+    draft = told_of_first("edge_candidates", "candidate_id", status="DRAFT")
+    inputs = compiled()[1] | failed | draft
+    asked = Evidence(BLUEPRINTS, Partition.of_run("w"), compiled()[2], AS_OF, run=lenient, inputs=inputs)
+    assert {a.verdict.gate for a in ask_all(GATES_BLUEPRINTS, asked) if not a.verdict.passed} == set()
+
+
+def test_a_rejection_for_naive_entry_of_what_passed_it_is_red():
+    forged = compiled()[3].with_columns(
+        reason=pl.when(pl.col("reason") == "near_copy").then(pl.lit("naive_entry")).otherwise("reason"),
+        kept_hypothesis_id=pl.lit(None, pl.String),
+    )
+    assert "reasons_hold" in rejections(forged)
+
+
 def rejections(frame, run=None, **inputs: pl.DataFrame):
     frozen, given, _, _ = compiled()
     asked = Evidence(

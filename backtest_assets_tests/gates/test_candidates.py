@@ -140,7 +140,7 @@ def test_every_corruption_of_expectancy_is_caught(change, gate):
             lambda f: f.with_columns(
                 observed=pl.col("observed") + pl.when(pl.col("trap") == "tails").then(1.0).otherwise(0.0)
             ),
-            "trades_measured_again",
+            "traps_measured_again",
         ),
         (lambda f: f.with_columns(is_passed=pl.lit(value=False)), "traps_passed"),
     ],

@@ -67,7 +67,9 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
     assert red(GATES_HYPOTHESES, asked) >= errors(GATES_HYPOTHESES) - {"test_stays_sealed"}
     w, hypotheses = planted_world()
     blind = Evidence(HYPOTHESES, Partition.of_run("w"), hypotheses, AS_OF, run=w.run)
-    assert red(GATES_HYPOTHESES, blind) == {"means_recomputed", "test_stays_sealed", "phase1_obeyed"}
+    assert red(GATES_HYPOTHESES, blind) == {
+        "tests_recomputed", "neighbours_recomputed", "test_stays_sealed", "phase1_obeyed",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -78,8 +80,8 @@ def test_unknown_hypotheses_and_missing_inputs_are_red():
         (lambda f: f.with_columns(p_validation=pl.lit(None, pl.Float64)), "evidence_finite"),
         (lambda f: f.with_columns(p_rw=1 - pl.col("p_rw")), "adjusted_p_in_step"),
         (lambda f: f.with_columns(p_rw=pl.col("p_rw") * 0), "adjusted_p_not_below_p"),
-        (lambda f: f.with_columns(net_mean_train_bps=pl.col("net_mean_train_bps") + 1e-6), "means_recomputed"),
-        (lambda f: f.with_columns(n_train=pl.col("n_train") + 1), "means_recomputed"),
+        (lambda f: f.with_columns(net_mean_train_bps=pl.col("net_mean_train_bps") + 1e-6), "tests_recomputed"),
+        (lambda f: f.with_columns(n_train=pl.col("n_train") + 1), "tests_recomputed"),
         (lambda f: f.with_columns(t_iid_train=-pl.col("t_iid_train")), "beside_agrees"),
         (lambda f: f.with_columns(shrunken_excess_mean_train_bps=pl.col("excess_mean_train_bps") * 2), "beside_agrees"),
         (lambda f: f.with_columns(penalty_ln_m_bps=pl.lit(None, pl.Float64)), "beside_agrees"),
