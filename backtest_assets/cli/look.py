@@ -4,7 +4,6 @@ import json
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,7 @@ from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.judgements import Judged, judgements
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, window_partitions
-from backtest_assets.domain.clock import months_between, parse_day, utc
+from backtest_assets.domain.clock import day_window, months_between
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.errors import RefusedError, UsageError
@@ -83,7 +82,7 @@ def gates(
 
 
 def _partitions(symbols: str, start: str, end: str) -> list[Partition]:
-    months = months_between(utc(parse_day("start", start)), utc(parse_day("end", end)) + timedelta(days=1))
+    months = months_between(*day_window(start, end))
     return [Partition.of_month(symbol, month) for symbol in parse_symbols(symbols) for month in months]
 
 

@@ -1,7 +1,7 @@
 """`run`, `discover`, `demo` and `backfill`: work, its progress and its verdict."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -24,7 +24,7 @@ from backtest_assets.defs.driver import (
     run_rows,
 )
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
-from backtest_assets.domain.clock import months_between, parse_day, utc
+from backtest_assets.domain.clock import day_window, months_between
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.errors import RefusedError, SettingsError, UsageError
@@ -79,10 +79,7 @@ def demo(**flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by
 @market_flags
 def backfill(symbols: str, start: str, end: str, source: str | None, *, only_days: int, **flags: Any) -> None:  # noqa: ANN401  # click hands over the flags by name
     """Ingest and clean market partitions; those that are up to date are left alone."""
-    first, last = utc(parse_day("start", start)), utc(parse_day("end", end)) + timedelta(days=1)
-    if first >= last:
-        message = f"start {start} lies after end {end}; give start <= end"
-        raise SettingsError(message)
+    first, last = day_window(start, end)
     if first > datetime.now(UTC):  # noqa: TID251  # a month in the future is refused against the wall clock
         message = f"start {start} lies in the future; there is nothing to ingest yet"
         raise SettingsError(message)

@@ -22,6 +22,8 @@ from backtest_assets.tables.contract import Table
 from backtest_assets.tables.registry import TABLES
 
 PROMOTE: Final = "PROMOTE"
+DECISION_TAG: Final = "backtest_assets/decision"
+"""Tag of the Dagster run that decided: PROMOTE, KEEP_RESEARCH or ERROR (R86)."""
 _TIME_COLUMNS: Final = ("open_at", "settled_at")
 
 

@@ -95,3 +95,19 @@ def parse_day(name: str, text: str) -> date:
     except ValueError:
         message = f"{name} {text!r} is not a day of the form YYYY-MM-DD"
         raise SettingsError(message) from None
+
+
+def day_window(start: str, end: str) -> tuple[datetime, datetime]:
+    """Read two days `YYYY-MM-DD` as the half-open UTC window from the first to the end of the last; never empty.
+
+    >>> [instant.isoformat() for instant in day_window("2024-01-01", "2024-01-31")]
+    ['2024-01-01T00:00:00+00:00', '2024-02-01T00:00:00+00:00']
+
+    Raises:
+        SettingsError: if one is no such day, or the first lies after the last.
+    """
+    first, last = parse_day("start", start), parse_day("end", end)
+    if first > last:
+        message = f"start {start} lies after end {end}; give start <= end"
+        raise SettingsError(message)
+    return utc(first), utc(last) + timedelta(days=1)

@@ -8,10 +8,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
-from backtest_assets.domain.clock import parse_day, utc
+from backtest_assets.domain.clock import day_window
 from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.gate import Scalar
@@ -217,9 +217,6 @@ class ResearchRun:
     def __post_init__(self) -> None:
         check_run_id(self.run_id)
         object.__setattr__(self, "symbols", ",".join(parse_symbols(self.symbols)))
-        if self.window[0] >= self.window[1]:
-            message = f"start {self.start} lies after end {self.end}; give start <= end"
-            raise SettingsError(message)
         if not self.source:
             message = "source is empty; give files:DIR or synthetic"
             raise SettingsError(message)
@@ -231,6 +228,7 @@ class ResearchRun:
         self._check_ranges()
         self._check_families()
         _ = (
+            self.window,
             self.cost,
             self.delays,
             self.entry_delays,
@@ -247,8 +245,7 @@ class ResearchRun:
     @property
     def window(self) -> tuple[datetime, datetime]:
         """The half-open UTC window [start, end + 1 day) of every stage (R6)."""
-        first, last = parse_day("start", self.start), parse_day("end", self.end)
-        return utc(first), utc(last) + timedelta(days=1)
+        return day_window(self.start, self.end)
 
     @property
     def cost(self) -> CostModel:

@@ -132,8 +132,8 @@ def _ask_promoted(evidence: Evidence) -> Verdict:
     frame = evidence.frame
     promoted = frame.filter(pl.col("status") == "PROMOTED").height
     lost = frame["fail_reasons"].str.split(",").explode(empty_as_null=True, keep_nulls=True).value_counts(sort=True)
-    why = ", ".join(f"{reason} {n}" for reason, n in lost.filter(pl.col("fail_reasons") != "").iter_rows()) or "none"
-    detail = f"{promoted} of {frame.height} edge candidates are PROMOTED; lost to: {why}"
+    why = ", ".join(f"{reason} {n}" for reason, n in lost.filter(pl.col("fail_reasons") != "").iter_rows())
+    detail = f"{promoted} of {frame.height} edge candidates are PROMOTED" + (f"; lost to: {why}" if why else "")
     return Verdict("candidates_promoted", promoted, 1, "edge candidates", passed=promoted >= 1, detail=detail)
 
 

@@ -186,6 +186,21 @@ def test_gates_are_red_where_nothing_was_judged_and_where_a_reader_would_be_refu
     assert '[{"n":0}]' in call(root, "sql", counted, "--json")
 
 
+@pytest.mark.parametrize(
+    ("window", "says"),
+    [
+        (("2024-03-01", "2024-02-01"), "usage: start 2024-03-01 lies after end 2024-02-01; give start <= end"),
+        (("2024-03-01", "2024-02-30"), "usage: end '2024-02-30' is not a day of the form YYYY-MM-DD"),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_gates_of_no_month_are_wrong_usage_and_never_green(
+    root: Path, window: tuple[str, str], says: str, form: tuple[str, ...]
+):
+    asked = ("gates", "--symbols", "AAAUSDT", "--start", window[0], "--end", window[1], *form)
+    assert says in call(root, *asked, code=2)
+
+
 def test_gates_of_a_run_that_broke_off_are_red_for_what_its_decision_lacks(root: Path, source: Path):
     write_klines(source, "AAAUSDT", break_month(klines(0), "2024-02"))
     call(root, "run", *run_flags(source), code=1)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from backtest_assets.defs.desk import DECISION_TAG
 from backtest_assets.lake.store import Lake
-from backtest_assets_tests.cli.terminal import call
+from backtest_assets_tests.cli.terminal import call, told_in_dagster
 
 FLAGS = {
     "--run_id": "R7",
@@ -65,6 +66,12 @@ def test_r7_every_family_is_a_recorded_skip_with_a_remark(kept: tuple[Path, str]
     assert {("SKIPPED", False)} == {(row["status"], row["is_tested"]) for row in rows}
     gates = [row for row in json.loads(call(root, "gates", "R7", "--json")) if row["table"] == "hypothesis_queue"]
     assert [("every_family_queued", "WARN")] == [(g["gate"], g["severity"]) for g in gates if not g["passed"]]
+
+
+def test_r86_a_kept_run_names_the_gates_in_its_way_and_is_tagged(kept: tuple[Path, str]):
+    told, tags = told_in_dagster(kept[0], "research_checklist")
+    assert "KEEP_RESEARCH" == told["decision"] == tags[DECISION_TAG]
+    assert "hypotheses_enumerated 0 (limit 1 hypotheses)" in str(told["failed_gates"]).split("; ")
 
 
 def test_the_manifest_says_what_is_queued_and_that_it_is_obeyed(kept: tuple[Path, str]):

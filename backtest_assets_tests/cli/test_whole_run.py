@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from backtest_assets.cli.run import DEMO
+from backtest_assets.defs.desk import DECISION_TAG
 from backtest_assets.defs.instance import open_instance
 from backtest_assets.domain.event import EventType
 from backtest_assets.lake.store import Lake
@@ -14,7 +15,7 @@ from backtest_assets.settings import Settings
 from backtest_assets.tables.context import MARKET_CONTEXT
 from backtest_assets.tables.features import FEATURES
 from backtest_assets.tables.registry import TABLES
-from backtest_assets_tests.cli.terminal import call
+from backtest_assets_tests.cli.terminal import call, told_in_dagster
 
 OPTIONAL = {"raw_um_open_interest", "raw_um_liquidations", "positioning_um"}
 """What the synthetic exchange does not have; every consumer works without."""
@@ -54,7 +55,7 @@ def test_r4_r52_the_run_id_is_frozen_with_a_readable_difference(demo: tuple[Path
     }
     changed = {name: str(value) for name, value in spec.items() if name != "cost_bps"} | {"fees_bps": "5"}
     flags = [part for name, value in changed.items() for part in (f"--{name}", value)]
-    said = call(root, "run", *flags, code=2)
+    said = call(root, "run", *flags, code=1)
     assert "fees_bps: 4.0 -> 5.0" in said
 
 
@@ -92,6 +93,38 @@ def test_a_green_check_shows_in_dagster_what_was_compared_by_column_and_family(
         assert (8, 0, 0, "") == tuple(
             row[name] for name in ("cuts", "differ_if_removed", "differ_if_replaced", "example")
         )
+
+
+@pytest.mark.parametrize(
+    ("table", "texts", "tables"),
+    [
+        ("phase1_evidence", set(), {"families"}),
+        ("hypotheses", {"by_status", "first_lost_at", "not_tested", "best"}, {"families"}),
+        ("inference_summary", set(), {"statistics"}),
+        ("naive_entry", {"by_status", "failed_by_limit"}, set()),
+        ("expectancy", {"examined", "survive_multiplicity", "with_evidence"}, set()),
+        ("expectancy_traps", set(), {"traps"}),
+        ("edge_candidates", {"by_status", "lost_to"}, set()),
+        ("research_checklist", {"decision", "failed_gates"}, {"gates"}),
+        ("blueprints", {"compiled", "by_family", "checklist"}, set()),
+        ("blueprint_rejections", {"by_reason", "selected_by_reason"}, set()),
+    ],
+)
+def test_the_materialisation_of_every_stage_of_research_says_what_came_of_it(
+    demo: tuple[Path, str], table: str, texts: set[str], tables: set[str]
+):
+    told, _ = told_in_dagster(demo[0], table)
+    assert all(isinstance(told[name], str) and told[name] for name in texts)
+    for name in tables:
+        shown = told[name]
+        assert isinstance(shown, dg.TableMetadataValue)
+        assert shown.records
+
+
+def test_r86_the_decision_stands_on_the_gate_asset_and_on_the_dagster_run_that_made_it(demo: tuple[Path, str]):
+    told, tags = told_in_dagster(demo[0], "research_checklist")
+    assert ("PROMOTE", "none") == (told["decision"], told["failed_gates"])
+    assert "PROMOTE" == tags[DECISION_TAG]
 
 
 def test_runs_shows_the_run_with_its_decision_and_the_trials_that_promotions_counted(demo: tuple[Path, str]):

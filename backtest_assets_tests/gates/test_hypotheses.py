@@ -174,4 +174,4 @@ def test_keep_research_is_a_remark_that_says_why():
     assert [name for name, a in answers.items() if not a.verdict.passed] == ["decision_promote"]
     assert not answers["decision_promote"].blocks
     assert "KEEP_RESEARCH" in answers["decision_promote"].verdict.detail
-    assert "first fails validation" in answers["decision_promote"].verdict.detail
+    assert ", fails: net_mean_validation_bps" in answers["decision_promote"].verdict.detail

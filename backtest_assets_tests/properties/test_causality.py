@@ -34,7 +34,7 @@ SCORING_ROOMS = {"walkforward", "promotions", "report"}
 FUTURE_ROOMS = {"outcomes", "phase1", "hypotheses"}
 """The future's own room, and the rooms that learn from it on train windows."""
 
-LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel", "events.told"}
+LEDGERS = {"bars.calendar", "bars.instants", "bars.coverage", "events.funnel", "events.told", "blueprints.told"}
 """They say what the archive holds at `as_of`, or sum up a whole run: not what a market was; no causal room reads them."""
 
 N_CUTS = 8

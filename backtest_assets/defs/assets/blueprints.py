@@ -10,6 +10,7 @@ from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
+from backtest_assets.research.blueprints.told import describe_blueprints, describe_rejections
 
 
 def _inputs(desk: Desk) -> tuple[pl.DataFrame, ...]:
@@ -26,7 +27,8 @@ def _evidence(desk: Desk) -> dict[str, pl.DataFrame]:
 def blueprints(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Executable rules; none unless the checklist says PROMOTE or is overridden (R64, R85)."""
     desk = Desk(context, lake, "blueprints")
-    yield from desk.publish(compile_blueprints(*_inputs(desk), **_evidence(desk), run=desk.run))
+    compiled = compile_blueprints(*_inputs(desk), **_evidence(desk), run=desk.run)
+    yield from desk.publish(compiled, notes=describe_blueprints(compiled, decision=desk.decision))
 
 
 @table_asset("blueprint_rejections")
@@ -35,4 +37,5 @@ def blueprint_rejections(
 ) -> Iterator[AssetEvent]:
     """Every tested hypothesis that is no blueprint, with the reason (R65-R67)."""
     desk = Desk(context, lake, "blueprint_rejections")
-    yield from desk.publish(reject_hypotheses(*_inputs(desk), **_evidence(desk), run=desk.run))
+    rejections = reject_hypotheses(*_inputs(desk), **_evidence(desk), run=desk.run)
+    yield from desk.publish(rejections, notes=describe_rejections(rejections))

@@ -12,6 +12,7 @@ from backtest_assets.research.events.view import MarketView
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
+from backtest_assets.research.phase1.told import decisions_by_family
 
 
 @table_asset("phase1_hazards")
@@ -27,6 +28,5 @@ def phase1_evidence(context: dg.AssetExecutionContext, lake: dg.ResourceParam[La
     desk = Desk(context, lake, "phase1_evidence")
     view = MarketView(desk["bars_um"], desk["features"], desk["settlements_um"])
     measured = Measured(desk["event_outcomes"], desk["event_barriers"], desk["event_controls"])
-    yield from desk.publish(
-        weigh_families(measured, desk["event_registry"], desk["event_families"], view, run=desk.run)
-    )
+    evidence = weigh_families(measured, desk["event_registry"], desk["event_families"], view, run=desk.run)
+    yield from desk.publish(evidence, shown={"families": decisions_by_family(evidence)})

@@ -14,6 +14,9 @@ from backtest_assets.tables.candidates import EDGE_CANDIDATES
 PROMOTED: Final = "PROMOTED"
 DRAFT: Final = "DRAFT"
 
+TRAP: Final = "trap:"
+"""What the name of a trap is led in by among the reasons against a candidate."""
+
 ROLLOUT_SHARE: Final = 0.75
 """Smallest over largest net mean of the symbols [fraction]: below, the worst symbol is carried by the best."""
 
@@ -143,7 +146,7 @@ def _asked(traps: pl.DataFrame) -> pl.DataFrame:
 def _reasons() -> pl.Expr:
     own = pl.when(pl.col("fail_reasons") != "").then("fail_reasons")
     others = {"naive_ok": "naive_entry", "is_evidence": "evidence"} | {
-        trap.value: f"trap:{trap.value}" for trap in Trap
+        trap.value: f"{TRAP}{trap.value}" for trap in Trap
     }
     red = [pl.when(~pl.col(name)).then(pl.lit(reason)) for name, reason in others.items()]
     return pl.concat_list(own, *red).list.drop_nulls().list.join(",")

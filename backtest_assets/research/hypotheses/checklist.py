@@ -6,7 +6,7 @@ from typing import Any, Final
 import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.research.hypotheses.candidates import PROMOTED
+from backtest_assets.research.hypotheses.candidates import PROMOTED, TRAP
 from backtest_assets.research.hypotheses.criteria import ADMITTED, EVIDENCE, GATE_NUMBERS
 from backtest_assets.tables.hypotheses import RESEARCH_CHECKLIST
 
@@ -90,7 +90,10 @@ def _answer(hypotheses: pl.DataFrame, candidates: pl.DataFrame, run: ResearchRun
             strict=True,
         )
     )
-    told = _details(hypotheses, counted, run) | _candidate_details(candidates)
+    details = _details(hypotheses, counted, run)
+    details["multiplicity_survivors"] += _best_of(admitted, "gate_multiplicity")
+    details["validation_confirmed"] += _best_of(survivors, "gate_validation")
+    told = details | _candidate_details(candidates)
     observed: dict[str, int | None] = {**counted, **_count_candidates(eligible, candidates)}
     if finite.height < eligible.height:
         observed["evidence_finite"] = None
@@ -152,15 +155,11 @@ def describe_best(hypotheses: pl.DataFrame) -> str:
     tested = hypotheses.filter(pl.col("is_eligible"), pl.col("t_train").is_not_null())
     if tested.is_empty():
         return "no hypothesis had enough events and days to be tested; choose a longer window or more symbols"
-    best = tested.sort("t_train", "hypothesis_id", descending=[True, False]).row(0, named=True)
-    wait = f" delay {best['delay_bars']}" if best["delay_bars"] else ""
-    rule = f"{best['event_type']} {best['condition']} {best['side_rule']}{wait} hold {best['hold_bars']}"
-    name = f"{rule} (t {best['t_train']:.2f})"
+    best = _largest_t(tested)
     first = next((gate for gate in GATE_NUMBERS if not best[gate]), None)
     if first is None:
-        return f"best candidate {name} passes every gate"
-    numbers = ", ".join(f"{number} {_text(best[number])}" for number in GATE_NUMBERS[first])
-    return f"best candidate {name} first fails {first.removeprefix('gate_')}: {numbers}"
+        return f"best candidate {_name(best)} passes every gate"
+    return f"best candidate {_name(best)} first fails {first.removeprefix('gate_')}: {_numbers(best, first)}"
 
 
 def loss_histogram(hypotheses: pl.DataFrame) -> str:
@@ -181,6 +180,30 @@ def loss_histogram(hypotheses: pl.DataFrame) -> str:
     return shown or "none"
 
 
+def _largest_t(tested: pl.DataFrame) -> dict[str, Any]:
+    return tested.sort("t_train", "hypothesis_id", descending=[True, False]).row(0, named=True)
+
+
+def _name(hypothesis: dict[str, Any]) -> str:
+    wait = f" delay {hypothesis['delay_bars']}" if hypothesis["delay_bars"] else ""
+    rule = f"{hypothesis['event_type']} {hypothesis['condition']} {hypothesis['side_rule']}{wait}"
+    return f"{rule} hold {hypothesis['hold_bars']} (t {hypothesis['t_train']:.2f})"
+
+
+def _numbers(hypothesis: dict[str, Any], gate: str) -> str:
+    return ", ".join(f"{number} {_text(hypothesis[number])}" for number in GATE_NUMBERS[gate])
+
+
+def _best_of(asked: pl.DataFrame, gate: str) -> str:
+    """Name the best of those of whom a gate was asked, with the gate's numbers; nothing where nobody was asked."""
+    known = asked.filter(pl.col("t_train").is_not_null())
+    if known.is_empty():
+        return ""
+    best = _largest_t(known)
+    answer = "passes" if best[gate] else "fails"
+    return f"; the best of the {asked.height}, {_name(best)}, {answer}: {_numbers(best, gate)}"
+
+
 def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRun) -> dict[str, str]:
     best, lost = describe_best(hypotheses), loss_histogram(hypotheses)
     beyond = hypotheses.filter(pl.col("status") == "beyond_budget").height
@@ -196,8 +219,8 @@ def _details(hypotheses: pl.DataFrame, observed: dict[str, int], run: ResearchRu
         "evidence_finite": f"{observed['evidence_finite']} of {eligible} tested hypotheses have every deciding number",
         "eligible_hypotheses": f"{eligible} of {enumerated} were within the budget and had enough events and days; first short of: {why}",
         "phase1_passed": f"{admitted} of {eligible} are of families that passed phase 1; not passed: {families}",
-        "multiplicity_survivors": f"{survivors} of {admitted} survive multiplicity; {best}",
-        "validation_confirmed": f"{confirmed} of {survivors} survivors are confirmed on validation; {best}",
+        "multiplicity_survivors": f"{survivors} of {admitted} that passed phase 1 survive multiplicity",
+        "validation_confirmed": f"{confirmed} of {survivors} survivors are confirmed on validation",
         "selected_hypotheses": f"{selected} of {eligible} pass every gate; first lost at: {lost}; {best}",
     }
 
@@ -206,22 +229,34 @@ def _candidate_details(candidates: pl.DataFrame) -> dict[str, str]:
     """Say of every question to the edge candidates what stands in the way."""
     n = candidates.height
     evident = candidates.filter(pl.col("is_evidence"))
-    lost = Counter(reason for text in candidates["fail_reasons"].to_list() for reason in text.split(",") if reason)
-    why = ", ".join(f"{reason} {count}" for reason, count in lost.most_common()) or "none"
     robust = evident.filter(pl.col("is_robust")).height
+    lost, trapped = _reasons(candidates), {k: v for k, v in _reasons(evident).items() if k.startswith(TRAP)}
     proof = f"{evident.height} of {n} edge candidates earn on train after the multiplicity penalty and on validation"
     return {
         "edge_candidates_generated": f"{n} tested hypotheses survive multiplicity on train",
-        "promoted_edge_candidates": f"{candidates.filter(pl.col('status') == PROMOTED).height} of {n} are PROMOTED; lost to: {why}",
+        "promoted_edge_candidates": f"{candidates.filter(pl.col('status') == PROMOTED).height} of {n} are PROMOTED{_lost_to(lost)}",
         "expectancy_exists": proof,
         "expectancy_evidence_count": proof,
-        "robust_survivor_count": f"{robust} of {evident.height} with evidence pass every trap; lost to: {why}",
+        "robust_survivor_count": f"{robust} of {evident.height} with evidence pass every trap{_lost_to(trapped)}",
         "stability_pass": _best(evident, "stability_proxy", "smallest t without one fifth of train"),
         "capacity_pass": _best(evident, "event_frequency", "events per calendar day"),
     }
 
 
+def _reasons(candidates: pl.DataFrame) -> dict[str, int]:
+    """Count what speaks against edge candidates, the most frequent first."""
+    named = (reason for text in candidates["fail_reasons"].to_list() for reason in text.split(",") if reason)
+    return dict(Counter(named).most_common())
+
+
+def _lost_to(reasons: dict[str, int]) -> str:
+    named = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    return f"; lost to: {named}" if named else ""
+
+
 def _best(evident: pl.DataFrame, name: str, what: str) -> str:
+    if evident.is_empty():
+        return "no edge candidate has evidence"
     return f"largest {what} among {evident.height} edge candidates with evidence: {_text(evident[name].max())}"
 
 

@@ -98,8 +98,59 @@ def test_without_a_selected_hypothesis_the_run_keeps_research_and_says_where_it_
     assert set(failed["gate"]) == {"validation_confirmed", "selected_hypotheses", "promoted_edge_candidates"}
     assert set(checklist["decision"]) == {"KEEP_RESEARCH"}
     said = failed.filter(pl.col("gate") == "validation_confirmed")["detail"][0]
-    assert "first fails validation: net_mean_validation_bps" in said
+    survivors = lost.filter("is_eligible", "gate_phase1", "gate_multiplicity")
+    best = survivors.sort("t_train", descending=True).row(0, named=True)
+    name = f"{best['event_type']} {best['condition']} {best['side_rule']} hold {best['hold_bars']} (t {best['t_train']:.2f})"
+    numbers = ("net_mean_validation_bps", "excess_mean_validation_bps", "p_validation")
+    measured = ", ".join(f"{number} {best[number]:.4g}" for number in numbers)
+    counted = f"0 of {survivors.height} survivors are confirmed on validation"
+    assert f"{counted}; the best of the {survivors.height}, {name}, fails: {measured}" == said
     assert "validation 14" in loss_histogram(lost)
+
+
+def test_a_sentence_names_the_best_of_those_it_counts_and_nobody_where_there_is_none():
+    """The best of all is of a frozen family: it is not among those of whom multiplicity was asked."""
+    w, _ = planted_world()
+    frozen = phase1_of(w.run.event_types, {"vol_shock_relaxation": {"decision": "freeze"}})
+    table = study.score_hypotheses(w.outcomes, w.events, w.context, w.bars, frozen, run=w.run)
+    told = dict(decide(table, candidates_of(w, table), run=w.run).select("gate", "detail").iter_rows())
+    admitted = table.filter("is_eligible", "gate_phase1")
+    best = admitted.sort("t_train", descending=True).row(0, named=True)
+    assert describe_best(table).startswith("best candidate vol_shock_relaxation ")
+    assert "vol_shock_relaxation" != best["event_type"]
+    counted = f"0 of {admitted.height} that passed phase 1 survive multiplicity"
+    assert told["multiplicity_survivors"].startswith(
+        f"{counted}; the best of the {admitted.height}, {best['event_type']} {best['condition']} "
+    )
+    assert f" (t {best['t_train']:.2f}), fails: p_rw {best['p_rw']:.4g}, " in told["multiplicity_survivors"]
+    assert "0 of 0 survivors are confirmed on validation" == told["validation_confirmed"]
+
+
+def test_nothing_is_said_to_be_lost_where_there_is_no_edge_candidate():
+    w, table = planted_world()
+    lost = table.with_columns(gate_multiplicity=pl.lit(value=False), status=pl.lit("rejected"))
+    told = dict(decide(lost, candidates_of(w, lost), run=w.run).select("gate", "detail").iter_rows())
+    assert ("0 of 0 are PROMOTED", "0 of 0 with evidence pass every trap") == (
+        told["promoted_edge_candidates"],
+        told["robust_survivor_count"],
+    )
+    assert {"no edge candidate has evidence"} == {told["stability_pass"], told["capacity_pass"]}
+
+
+def test_robustness_is_lost_to_traps_of_candidates_with_evidence_alone():
+    w, table = planted_world()
+    kept = candidates_of(w, table)
+    lame = kept.with_columns(
+        is_evidence=pl.int_range(pl.len()) > 0,
+        is_robust=pl.lit(value=False),
+        fail_reasons=pl.when(pl.int_range(pl.len()) > 0)
+        .then(pl.lit("ess,trap:tails"))
+        .otherwise(pl.lit("trap:overlap")),
+    )
+    told = dict(decide(table, lame, run=w.run).select("gate", "detail").iter_rows())
+    n = kept.height
+    assert f"0 of {n - 1} with evidence pass every trap; lost to: trap:tails {n - 1}" == told["robust_survivor_count"]
+    assert f"; lost to: ess {n - 1}, trap:tails {n - 1}, trap:overlap 1" in told["promoted_edge_candidates"]
 
 
 def test_a_frozen_family_stops_the_promotion_and_is_named():
