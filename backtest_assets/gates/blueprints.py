@@ -13,8 +13,15 @@ from backtest_assets.errors import SettingsError
 from backtest_assets.gates.ask import broken, rows_gate
 from backtest_assets.gates.executed import TOLERANCE, near
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.research.blueprints.compile import REASONS
-from backtest_assets.research.blueprints.criteria import MAX_EDGE_LOSS, MIN_DRY_ENTRIES, QUALITY_FLOOR
+from backtest_assets.gates.redone import redo
+from backtest_assets.gates.tested import is_near
+from backtest_assets.research.blueprints.criteria import (
+    LEAST_TRADES,
+    MAX_EDGE_LOSS,
+    MIN_DRY_ENTRIES,
+    MOST_TRADES,
+    QUALITY_FLOOR,
+)
 from backtest_assets.research.blueprints.entries import Entries
 from backtest_assets.research.hypotheses.checklist import PROMOTE, loss_histogram
 
@@ -87,11 +94,11 @@ def _of_this_run(evidence: Evidence, _: dict[str, str | int | float | bool], blu
 
 
 def _with_hypotheses(evidence: Evidence) -> pl.DataFrame:
-    hypotheses = _standing(evidence).drop("event_type", "condition", "side_rule", "delay_bars", "t_train")
+    hypotheses = standing_of(evidence).drop("event_type", "condition", "side_rule", "delay_bars", "t_train")
     return evidence.frame.join(hypotheses, on="hypothesis_id", how="left")
 
 
-def _standing(evidence: Evidence) -> pl.DataFrame:
+def standing_of(evidence: Evidence) -> pl.DataFrame:
     """Return the hypotheses with `is_promotable`, asked of the candidates anew; `is_naive_ok` and `is_promoted` (R67)."""
     run, said, naive = evidence.settings, evidence.inputs["edge_candidates"], evidence.inputs["naive_entry"]
     whole = said.filter(pl.col("is_selected") & pl.col("is_evidence") & pl.col("is_robust"))["candidate_id"].implode()
@@ -138,6 +145,25 @@ def _edge_lost(evidence: Evidence) -> pl.DataFrame:
     return broken(_with_hypotheses(evidence), tested & kept).select(shown)
 
 
+def _not_so_traded(evidence: Evidence) -> pl.DataFrame:
+    """Trade every blueprint on train again and return those that earn, enter or may be judged otherwise."""
+    frame = evidence.frame
+    specs = [blueprint_from_json(text) for text in frame["spec_json"]]
+    again = redo(evidence, specs)
+    right = [
+        is_near(row["time_exit_train_bps"], one.time_exit_bps)
+        and is_near(row["with_exits_train_bps"], one.with_exits_bps)
+        and row["n_entries_train"] == one.n_entries
+        and spec.evaluation.min_trades == min(max(one.n_entries // 2, LEAST_TRADES), MOST_TRADES)
+        for row, spec, one in zip(frame.to_dicts(), specs, again, strict=True)
+    ]
+    told = frame.select("blueprint_id", "time_exit_train_bps", "with_exits_train_bps", "n_entries_train").with_columns(
+        with_exits_again_bps=pl.Series([one.with_exits_bps for one in again], dtype=pl.Float64),
+        n_entries_again=pl.Series([one.n_entries for one in again], dtype=pl.Int64),
+    )
+    return told.filter(~pl.Series(right, dtype=pl.Boolean))
+
+
 def _unmet_flags(evidence: Evidence, row: dict[str, str | int | float | bool], blueprint: Blueprint) -> str | None:
     """Say which required evidence the hypothesis lacks, or which requirement a strict blueprint gave up."""
     flags = blueprint.evaluation.robustness_flags
@@ -152,7 +178,10 @@ def _unmet_flags(evidence: Evidence, row: dict[str, str | int | float | bool], b
 def _ask_ranks(evidence: Evidence) -> Verdict:
     frame = evidence.frame
     by_rank = frame.sort("rank", nulls_last=True)
+    tested = dict(evidence.inputs["hypotheses"].select("hypothesis_id", "t_train").iter_rows())
+    own = [(t, tested.get(name)) for name, t in frame.select("hypothesis_id", "t_train").iter_rows()]
     faults = {
+        "t_train is not the hypothesis'": any(t is None or t != said for t, said in own),
         "ranks are not 1..n": by_rank["rank"].to_list() != list(range(1, frame.height + 1)),
         "ids repeat": frame["blueprint_id"].n_unique() != frame.height,
         "two blueprints trade alike": frame["behaviour_digest"].n_unique() != frame.height,
@@ -192,7 +221,7 @@ def _is_promoted(evidence: Evidence) -> bool:
     return evidence.inputs["research_checklist"]["decision"].unique().to_list() == [PROMOTE]
 
 
-def _may_be_present(evidence: Evidence) -> bool:
+def may_be_present(evidence: Evidence) -> bool:
     """Say whether the run may compile anything: promoted, or the checklist is overridden (R64)."""
     return _is_promoted(evidence) or evidence.settings.strategy_blueprint_ignore_checklist == 1
 
@@ -200,13 +229,13 @@ def _may_be_present(evidence: Evidence) -> bool:
 def _may_be_empty(evidence: Evidence) -> bool:
     """Say whether the run compiles nothing: its checklist is not PROMOTE, or no candidate is promoted and enters naively."""
     may_be_one = pl.col("is_promotable") & pl.col("is_naive_ok")
-    return not _is_promoted(evidence) or not _standing(evidence).select(may_be_one.any()).item()
+    return not _is_promoted(evidence) or not standing_of(evidence).select(may_be_one.any()).item()
 
 
 def _ask_emptiness(evidence: Evidence) -> Verdict:
     """Ask whether there are blueprints exactly where there may be some."""
     expected, present = not _may_be_empty(evidence), not evidence.frame.is_empty()
-    passed = present if expected else (not present or _may_be_present(evidence))
+    passed = present if expected else (not present or may_be_present(evidence))
     why = f"the checklist says {PROMOTE} and candidates are promoted: {'yes' if expected else 'no'}"
     detail = f"{evidence.frame.height} blueprints; {why}; blueprint_rejections says what became of each"
     return Verdict("empty_iff_not_promoted", present, expected, "bool", passed=passed, detail=detail)
@@ -264,11 +293,23 @@ GATES_BLUEPRINTS: Final = (
         fix="bars, events or context are not those the hypotheses were tested on: rebuild hypotheses and blueprints",
         may_be_empty=_may_be_empty,
     ),
+    rows_gate(
+        "traded_again",
+        "What a blueprint earns on train with and without its exits, and how often it enters, is so when traded again.",
+        _not_so_traded,
+        fix="compile again from this run's hypotheses",
+        may_be_empty=_may_be_empty,
+    ),
     _count_problems("flags_are_met", "Evidence that a blueprint requires is there; limit: 0 unmet.", _unmet_flags),
     _count_problems(
         "executable", "Conditions, nodes and metrics have an evaluator (X7); limit: 0 unknown.", _not_executable
     ),
-    Gate("ranks_and_ids", Severity.ERROR, "Ranks 1..n by t, ids and behaviour unique; limit: 0 faults.", _ask_ranks),
+    Gate(
+        "ranks_and_ids",
+        Severity.ERROR,
+        "Ranks 1..n by the hypotheses' t, ids and behaviour unique; limit: 0 faults.",
+        _ask_ranks,
+    ),
     Gate("executed_by_rank", Severity.ERROR, "Executed are the first top_k of the filter; limit: 0.", _ask_executed),
     Gate(
         "something_executed",
@@ -278,86 +319,4 @@ GATES_BLUEPRINTS: Final = (
     ),
     Gate("empty_iff_not_promoted", Severity.ERROR, "Blueprints exist iff PROMOTE and selected.", _ask_emptiness),
     Gate("blueprints_present", Severity.WARN, "Something is executed; limit: 1 blueprint (R50).", _ask_present),
-)
-
-
-def _may_reject_nothing(evidence: Evidence) -> bool:
-    """Say whether nothing was tested, or what was tested fits into the blueprints."""
-    tested = evidence.inputs["hypotheses"].filter("is_eligible")
-    most = evidence.settings.strategy_blueprint_max_per_event * tested["event_type"].n_unique()
-    return tested.height <= most
-
-
-def _unaccounted(evidence: Evidence) -> pl.DataFrame:
-    """Return what is listed and was not tested, and what is neither listed nor can be a blueprint."""
-    run, tested = evidence.settings, _standing(evidence).filter("is_eligible")
-    listed = evidence.frame.select("hypothesis_id", "event_type", is_listed=True)
-    both = tested.select("hypothesis_id", "event_type", "is_promotable", "is_naive_ok", is_tested=True).join(
-        listed, on=["hypothesis_id", "event_type"], how="full", coalesce=True
-    )
-    unlisted = pl.col("is_listed").is_null()
-    is_chosen = pl.col("is_promotable") | pl.lit(run.strategy_blueprint_allow_fallback == 1)
-    may_be_one = is_chosen & pl.col("is_naive_ok")
-    few = unlisted.sum().over("event_type") <= run.strategy_blueprint_max_per_event
-    return broken(both, pl.col("is_tested") & (~unlisted | (may_be_one & few & pl.lit(_may_be_present(evidence)))))
-
-
-def _unreasoned(evidence: Evidence) -> pl.DataFrame:
-    """Return the rejections whose reason is unknown or not true of the hypothesis."""
-    tested = _standing(evidence).drop("event_type", "condition", "side_rule", "hold_bars")
-    rows = evidence.frame.join(tested, on="hypothesis_id", how="left")
-    floor = pl.all_horizontal(
-        {">=": pl.col(name) >= limit, ">": pl.col(name) > limit, "<": pl.col(name) < limit}[how]
-        for name, (how, limit) in QUALITY_FLOOR.items()
-    ).fill_null(value=False)
-    early, reason = ["checklist", "not_selected", "not_promoted"], pl.col("reason")
-    selected, promotable = pl.col("status") == "selected", pl.col("is_promotable")
-    copies = reason.is_in(["near_copy", "same_behaviour"])
-    rejected = evidence.frame["hypothesis_id"].implode()
-    kept = pl.col("kept_hypothesis_id")
-    holds = (
-        reason.is_in(list(REASONS))
-        & (pl.col("is_selected") == selected)
-        & ((reason == "not_selected") <= ~selected)
-        & ((reason == "not_promoted") <= (selected & ~promotable))
-        & ((reason == "checklist") <= (promotable & pl.lit(not _may_be_present(evidence))))
-        & ((reason == "quality_floor") <= ~floor)
-        & (reason.is_in([*early, "quality_floor"]) | floor)
-        & (copies == kept.is_not_null())
-        & (kept.is_null() | ~kept.is_in(rejected))
-        & ((reason == "naive_entry") <= ~pl.col("is_naive_ok"))
-    )
-    return broken(rows, holds).select("hypothesis_id", "reason", "detail", "kept_hypothesis_id")
-
-
-def _ask_families_lost(evidence: Evidence) -> Verdict:
-    selected = evidence.frame.filter("is_selected").group_by("event_type").agg(pl.col("reason").unique())
-    lost = sorted(family for family, reasons in selected.iter_rows() if reasons == ["non_executable_condition"])
-    allowed = evidence.settings.strategy_blueprint_allow_non_executable_conditions == 1
-    passed = not lost or allowed
-    detail = f"families that lost every selected hypothesis to its condition: {', '.join(lost) or 'none'}"
-    return Verdict("conditions_executable", len(lost), 0, "families", passed=passed, detail=detail)
-
-
-GATES_BLUEPRINT_REJECTIONS: Final = (
-    rows_gate(
-        "every_tested_accounted",
-        "Every tested hypothesis is rejected with a reason, or is one of the few that can be a blueprint.",
-        _unaccounted,
-        fix="rebuild blueprint_rejections from this run's hypotheses",
-        may_be_empty=_may_reject_nothing,
-    ),
-    rows_gate(
-        "reasons_hold",
-        "Every reason is known and true of its hypothesis; what stands for another is not rejected itself.",
-        _unreasoned,
-        fix="rebuild blueprint_rejections from this run's hypotheses",
-        may_be_empty=_may_reject_nothing,
-    ),
-    Gate(
-        "conditions_executable",
-        Severity.ERROR,
-        "No family lost every selected hypothesis to conditions nobody can execute (R66); limit: 0 families.",
-        _ask_families_lost,
-    ),
 )

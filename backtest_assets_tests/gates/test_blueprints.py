@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -8,9 +9,12 @@ import pytest
 from backtest_assets.domain.blueprint import blueprint_from_json
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import run_from_dict
-from backtest_assets.gates.blueprints import GATES_BLUEPRINT_REJECTIONS, GATES_BLUEPRINTS
+from backtest_assets.gates.blueprints import GATES_BLUEPRINTS
 from backtest_assets.gates.gate import Evidence, ask_all
+from backtest_assets.gates.redone import redo
+from backtest_assets.gates.rejections import GATES_BLUEPRINT_REJECTIONS
 from backtest_assets.research.blueprints.compile import compile_blueprints, reject_hypotheses
+from backtest_assets.research.blueprints.fit import TrainMarket, _leaving
 from backtest_assets.research.hypotheses.checklist import decide
 from backtest_assets.tables.blueprints import BLUEPRINT_REJECTIONS, BLUEPRINTS
 from backtest_assets.tables.features import FEATURES
@@ -38,15 +42,14 @@ def compiled():
 
 
 def with_another(made):
-    """The one blueprint that one planted edge gives, and a second: short, so that ranks and duplicates say something."""
+    """The one blueprint that one planted edge gives, and a second of half its size, so that ranks and duplicates say something."""
     first = made.row(0, named=True)
     spec = json.loads(first["spec_json"])
     spec["blueprint_id"] += "_twin"
-    spec["exit"]["time_stop_bars"] = 17
+    spec["sizing"]["position_scale"] /= 2
     twin = blueprint_from_json(json.dumps(spec))
     changed = {
         "rank": 2, "blueprint_id": twin.blueprint_id, "behaviour_digest": twin.behaviour_digest, "spec_json": twin.to_json(),
-        "time_stop_bars": 17, "t_train": first["t_train"] - 1,
     }  # fmt: skip
     return BLUEPRINTS.conform(pl.concat([made, pl.DataFrame([first | changed], schema=made.schema)]))
 
@@ -79,6 +82,7 @@ def test_an_empty_table_is_red_where_the_run_is_promoted_and_a_remark_where_not(
         "enters_on_train",
         "quality_floor",
         "exits_keep_the_edge",
+        "traded_again",
         "empty_iff_not_promoted",
         "blueprints_present",
     }
@@ -126,6 +130,51 @@ def test_every_corruption_of_a_row_is_caught(change, gates):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"with_exits_train_bps": pl.col("with_exits_train_bps") * 10},
+        {"with_exits_train_bps": pl.col("time_exit_train_bps")},
+        {"n_entries_train": pl.lit(1)},
+        {"n_entries_train": pl.col("n_entries_train") - 1},
+    ],
+)
+def test_what_a_blueprint_did_on_train_is_traded_again(change):
+    assert red(compiled()[2].with_columns(**change)) == {"traded_again"}
+
+
+def test_a_rank_by_another_t_than_the_hypothesis_has_is_red():
+    assert red(compiled()[2].with_columns(t_train=pl.col("t_train") + 1)) == {"ranks_and_ids"}
+
+
+@pytest.mark.parametrize(
+    ("exits", "overlays"),
+    [
+        ({"break_even_r": 1.0}, []),
+        ({"trailing_stop_type": "percent", "trailing_stop_value": 0.006}, []),
+        ({"stop_value": 0.004, "target_value": 0.005, "break_even_r": 0.5}, []),
+        ({"stop_value": 0.003}, [{"name": "liquidity_guard", "params": {"min_notional": 1.0}}]),
+        ({"time_stop_bars": 90, "target_value": 0.02}, [{"name": "liquidity_guard", "params": {"min_notional": 2.0}}]),
+    ],
+)
+def test_trading_again_agrees_with_the_compiler_on_other_exits_and_guards(exits, overlays):
+    run, inputs, made, _ = compiled()
+    w, _ = planted_world()
+    text = json.loads(made["spec_json"][0])
+    text["exit"] |= exits
+    text["overlays"] = overlays
+    text["sizing"]["max_gross_leverage"] = 0.6
+    spec = blueprint_from_json(json.dumps(text))
+    market = TrainMarket.of(w.events, w.context, FEATURES.empty(), w.bars, run=run)
+    plain = market._alone(_leaving(replace(spec, overlays=()), 1.0 - 1e-9, 1e9))
+    held = market._alone(spec)
+    asked = Evidence(BLUEPRINTS, Partition.of_run("w"), made, AS_OF, run=run, inputs=inputs)
+    (again,) = redo(asked, [spec])
+    assert again.n_entries == market._dry_run(held)
+    assert again.with_exits_bps == pytest.approx(1e4 * held.moves.sum() / plain.n, abs=1e-9)
+    assert again.time_exit_bps == pytest.approx(1e4 * plain.mean(plain.n), abs=1e-9)
+
+
+@pytest.mark.parametrize(
     ("change", "gate"),
     [
         (lambda s: s["lineage"].update(fitted_to="2022-05-01T00:00:00+00:00"), "fitted_on_train"),
@@ -136,6 +185,7 @@ def test_every_corruption_of_a_row_is_caught(change, gates):
         (lambda s: s["exit"].update(invalidation={"metric": "tea", "operator": ">", "value": 1.0}), "executable"),
         (lambda s: s["evaluation"]["robustness_flags"].update(oos_required=False), "flags_are_met"),
         (lambda s: s["exit"].update(time_stop_bars=5), "spec_readable"),
+        (lambda s: s["evaluation"].update(min_trades=1), "traded_again"),
     ],
 )
 def test_every_corruption_of_a_spec_is_caught(change, gate):
