@@ -28,7 +28,7 @@ class UsageError(BacktestAssetsError):
 
 
 class SettingsError(UsageError):
-    """A setting has an impossible value, or a `run_id` is reused with other settings."""
+    """A setting has an impossible value."""
 
 
 class SourceError(UsageError):

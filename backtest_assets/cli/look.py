@@ -18,6 +18,7 @@ from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.driver import Session, run_rows
 from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.judgements import Judged, judgements
+from backtest_assets.defs.partitions import RUNS
 from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, window_partitions
 from backtest_assets.domain.clock import day_window, months_between
@@ -114,9 +115,7 @@ def _may_not_be_read(one: Refusal) -> Judged:
 
 
 def _frozen(session: Session, run_id: str) -> ResearchRun:
-    if session.lake.current("research_run", Partition.of_run(run_id)) is None:
-        message = f'run {run_id} does not exist here; list runs with: backtest-assets sql "from research_run select distinct run_id"'
-        raise RefusedError(message)
+    _existing(session, run_id)
     frozen = run_rows(session, "research_run", run_id)
     return run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
 
@@ -129,13 +128,27 @@ def _of_run(session: Session, look: Look, run: ResearchRun) -> list[Judged]:
     return [*_of_market(session, look, window_partitions(run)), *made]
 
 
+def _existing(session: Session, run_id: str) -> Partition:
+    """Return the partition of a run that was ever begun here; what is lost of it, the guard says.
+
+    Raises:
+        RefusedError: if there never was such a run.
+    """
+    partition = Partition.of_run(run_id)
+    is_begun = session.instance.has_dynamic_partition(str(RUNS.name), run_id)
+    if not is_begun and session.lake.current("research_run", partition) is None:
+        message = f"run {run_id} does not exist here; list runs with: backtest-assets runs"
+        raise RefusedError(message)
+    return partition
+
+
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id")
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
 def report(run_id: str, *, is_opened: bool) -> None:
     """Print where the report of a run lies."""
     with open_session() as session:
-        path = report_path(session, Partition.of_run(run_id)["run_id"])
+        path = report_path(session, _existing(session, run_id)["run_id"])
     OUT.print(path, soft_wrap=True, highlight=False)
     if is_opened:
         webbrowser.open(Path(path).as_uri())

@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT, market_flags, run_flags, take_market_flags
 from backtest_assets.cli.session import ERR, OUT, open_session
+from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.desk import PROMOTE
 from backtest_assets.defs.driver import (
     MarketOrder,
@@ -27,10 +28,9 @@ from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.clock import day_window, months_between
 from backtest_assets.domain.market import Partition, parse_symbols
 from backtest_assets.domain.run import ResearchRun, run_from_dict
+from backtest_assets.domain.source import DEMO_SPEC, KNOWN
 from backtest_assets.errors import RefusedError, SettingsError, UsageError
 from backtest_assets.settings import settings_from_environment
-from backtest_assets.sources.open import KNOWN
-from backtest_assets.sources.synthetic.source import DEMO_SPEC
 
 DEMO: Final[dict[str, Any]] = {
     "run_id": "DEMO",
@@ -120,6 +120,7 @@ def _drive(flags: dict[str, Any], *, until_blueprints: bool) -> None:
         is_forced=is_forced,
     )
     with open_session() as session:
+        check_unchanged(session.instance, session.lake, settings)
         check_source(session.resource.open_source(settings.source, as_of=clock), settings)
         market = drive_market(session, order)
         work = market + drive_run(session, settings, until_blueprints=until_blueprints, is_forced=is_forced)

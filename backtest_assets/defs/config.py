@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
-from backtest_assets.sources.open import KNOWN
+from backtest_assets.domain.source import KNOWN
 
 
 def _settings_model() -> type[dg.Config]:

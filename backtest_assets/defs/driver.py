@@ -222,8 +222,7 @@ def drive_run(session: Session, run: ResearchRun, *, until_blueprints: bool, is_
         is_forced: make every table again, fresh or not (R36).
 
     Raises:
-        SettingsError: if the run_id is frozen with other settings.
-        RefusedError: if a stage was refused, with the refusal's text.
+        RefusedError: if the run_id is frozen with other settings, or a stage was refused, with the refusal's text.
     """
     check_unchanged(session.instance, session.lake, run)
     session.instance.add_dynamic_partitions(str(RUNS.name), [run.run_id])

@@ -17,6 +17,7 @@ from backtest_assets.domain.event import EventType
 from backtest_assets.domain.gate import Scalar
 from backtest_assets.domain.market import check_run_id, parse_symbols
 from backtest_assets.domain.sensor import SensorDataset
+from backtest_assets.domain.source import KNOWN
 from backtest_assets.domain.split import SplitPlan, plan_splits
 from backtest_assets.errors import SettingsError
 
@@ -76,9 +77,7 @@ class ResearchRun:
     )
     start: str = field(metadata={"group": "identity", "about": "First day, YYYY-MM-DD, UTC (R6)."})
     end: str = field(metadata={"group": "identity", "about": "Last day, inclusive, YYYY-MM-DD, UTC (R6)."})
-    source: str = field(
-        metadata={"group": "identity", "about": "Where raw data come from: files:DIR or synthetic[:SEED[:EDGE]] (R33)."}
-    )
+    source: str = field(metadata={"group": "identity", "about": f"Where raw data come from (R33): {KNOWN}."})
 
     universe_top_n: int = _setting(
         0, "universe", "Symbols that may be traded in a month, by dollar volume before it; 0 for all that are listed."
@@ -218,7 +217,7 @@ class ResearchRun:
         check_run_id(self.run_id)
         object.__setattr__(self, "symbols", ",".join(parse_symbols(self.symbols)))
         if not self.source:
-            message = "source is empty; give files:DIR or synthetic"
+            message = f"source is empty; known are {KNOWN}"
             raise SettingsError(message)
         total = self.fees_bps + self.slippage_bps
         if self.cost_bps is not None and not math.isclose(self.cost_bps, total, abs_tol=1e-9):

@@ -193,11 +193,13 @@ def _over(difference: pl.Expr, sd: pl.Expr) -> pl.Expr:
     return pl.when(difference == 0.0).then(0.0).otherwise(difference / sd)
 
 
-def _uncovered(evidence: Evidence) -> tuple[float, str]:
+def _uncovered(evidence: Evidence) -> tuple[float, str, pl.DataFrame]:
     events = evidence.inputs["event_registry"].filter(_CENTRE)
     alone = events.join(evidence.frame, on="event_id", how="anti")
     share = alone.height / events.height if events.height else float("nan")
-    return share, f"{alone.height} of {events.height} have none"
+    # The newest first: of the oldest everybody knows why, there was no past to match from.
+    newest = alone.sort("known_at", "event_id", descending=[True, False])
+    return share, f"{alone.height} of {events.height} have none", newest.select("event_type", "symbol", "known_at")
 
 
 GATES_EVENT_CONTROLS: Final[tuple[Gate, ...]] = (

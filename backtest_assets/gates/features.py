@@ -60,14 +60,18 @@ def _traded(evidence: Evidence, symbol: str, start: datetime, end: datetime) -> 
     return first, max(grid_floor(last), first)
 
 
-def _null_share(evidence: Evidence, columns: Sequence[str]) -> tuple[float, str]:
+def _null_share(evidence: Evidence, columns: Sequence[str]) -> tuple[float, str, pl.DataFrame]:
+    """Return the share of the column with most nulls, and every column with its own, the worst first."""
     start, end = evidence.settings.window
     inside = evidence.frame.select("open_at", *columns).filter(pl.col("open_at").is_between(start, end, closed="left"))
     if inside.is_empty():
-        return float("nan"), "no row in the run's window"
-    shares = inside.select(pl.col(columns).is_null().mean()).row(0, named=True)
-    worst = max(shares, key=lambda name: shares[name])
-    return shares[worst], f"most nulls in {worst}"
+        return float("nan"), "no row in the run's window", pl.DataFrame()
+    shares = inside.select(pl.col(columns).is_null().mean()).unpivot(variable_name="column", value_name="null_share")
+    told = shares.filter(pl.col("null_share") > 0).sort("null_share", descending=True, maintain_order=True)
+    if told.is_empty():
+        return 0.0, "no nulls", told
+    worst = told.row(0, named=True)
+    return worst["null_share"], f"most nulls in {worst['column']}", told
 
 
 def _unlike_bars(evidence: Evidence) -> pl.DataFrame:
@@ -150,14 +154,14 @@ def _optional(
     """
     table, column = source
 
-    def measure(evidence: Evidence) -> tuple[float, str]:
-        share, worst = _null_share(evidence, columns)
+    def measure(evidence: Evidence) -> tuple[float, str, pl.DataFrame]:
+        share, worst, told = _null_share(evidence, columns)
         rows = evidence.inputs[table]
         if rows.is_empty():
-            return share, f"{table} is not there: {', '.join(columns)} are null"
+            return share, f"{table} is not there: {', '.join(columns)} are null", told
         if rows[column].null_count() == rows.height:
-            return share, f"{table} has no {column}: {', '.join(columns)} are null"
-        return share, worst
+            return share, f"{table} has no {column}: {', '.join(columns)} are null", told
+        return share, worst, told
 
     about = f"Inside the window few values of {', '.join(columns)} are unknown; a remark, because they are optional."
     return limit_gate(name, about, measure, limit=limit, unit="fraction", fix=fix, severity=Severity.WARN)

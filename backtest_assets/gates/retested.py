@@ -1,6 +1,6 @@
 """Every hypothesis of a run counted and tested once more, in plain numpy; what a gate makes of it stays out.
 
-The signs of the bootstrap are drawn from the run's own seed, so that adjusted p-values are the same draws counted by another
+The signs of the bootstrap are drawn from the one seed, so that adjusted p-values are the same draws counted by another
 road: nothing is left to Monte Carlo error behind which a forged p could hide.
 """
 
@@ -14,7 +14,7 @@ import polars as pl
 from scipy import stats
 
 from backtest_assets.domain.event import EventType, SideRule
-from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
+from backtest_assets.domain.run import HOLD_GRID_BARS, SEED, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.booked import TRAIN, VALIDATION, Booked, Trades, first_day, sign_of, train_returns
 from backtest_assets.gates.gate import Evidence
@@ -279,7 +279,7 @@ def _stepped_down(t: FloatArray, train: Clustered, run: ResearchRun) -> tuple[Fl
     n_tests, n_days = train.residuals.shape
     bar = -math.sqrt(2.0 * math.log(math.log(n_days)))
     shift = np.where(t[rising] < bar, t[rising], 0.0)
-    coins = np.random.default_rng(run.seed).integers(0, 2, size=(N_DRAWS, n_days), dtype=np.int8)
+    coins = np.random.default_rng(SEED).integers(0, 2, size=(N_DRAWS, n_days), dtype=np.int8)
     signs = np.where(coins == 1, 1.0, -1.0)
     unit = train.residuals / np.sqrt(np.einsum("ij,ij->i", train.residuals, train.residuals))[:, None]
     share = train.shares / train.shares.sum(axis=1)[:, None]

@@ -92,11 +92,24 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
         # A WITH clause may hold an INSERT and still count as a SELECT; the transaction forbids it.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            return connection.sql(sql).pl()
+            return _rows(connection.sql(sql))
         finally:
             connection.execute("ROLLBACK")
     except (duckdb.Error, pl.exceptions.PolarsError) as error:
         message = f"sql: {error}"
+        raise UsageError(message) from error
+
+
+def _rows(answer: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    spans = [name for name, kind in zip(answer.columns, answer.types, strict=True) if "INTERVAL" in str(kind)]
+    try:
+        return answer.pl()
+    except pl.exceptions.PolarsError as error:
+        if not spans:
+            raise
+        message = (
+            f"sql: {', '.join(spans)}: an INTERVAL cannot be shown; cast it to VARCHAR, for example {spans[0]}::VARCHAR"
+        )
         raise UsageError(message) from error
 
 

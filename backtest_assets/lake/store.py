@@ -22,6 +22,8 @@ from backtest_assets.lake.staging import Staged
 from backtest_assets.lake.versions import Versions
 from backtest_assets.tables.contract import SCHEMA_VERSION, Table
 
+_SHORT: Final = 12
+"""Digits by which a message names a version."""
 _NO_ATTACHMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -238,18 +240,18 @@ class Lake:
         try:
             winner = self.current(table, partition)
         except TamperedError as error:
-            who = f"the pointer was changed by hand ({error})"
+            winner, why = None, f"the pointer was changed by hand ({error})"
         else:
-            who = "the pointer was removed by hand" if winner is None else _named(winner)
-        message = (
-            f"{table} {partition}: {who} while this version was made; it was not used; materialise the partition again"
-        )
+            why = "the pointer was removed by hand" if winner is None else _named(winner)
+        again = "materialise the partition again" if winner is None else "run the same command again"
+        message = f"{table} {partition}: {why} while this version was made, which was not used; {again}"
         return PublishConflictError(message)
 
 
 def _named(winner: Publication) -> str:
     return (
-        f"publication {winner.publication_id} of run {winner.writer} was published at {winner.published_at.isoformat()}"
+        f"another process made it (publication {winner.publication_id[:_SHORT]} of run {winner.writer}, "
+        f"published at {winner.published_at.isoformat()})"
     )
 
 

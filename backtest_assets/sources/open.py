@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
+from backtest_assets.domain.source import KNOWN
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.archive.source import ArchiveSource
 from backtest_assets.sources.base import Source
 from backtest_assets.sources.binance.urls import BinanceUrls
 from backtest_assets.sources.files.source import FilesSource
-from backtest_assets.sources.synthetic.source import DEMO_SPEC, parse_synthetic
-
-KNOWN: Final = f"binance[:1m|5m|15m], archive_dir:DIR[:1m|5m|15m], files:DIR and synthetic[:SEED[:EDGE=BPS]], for example {DEMO_SPEC}"
+from backtest_assets.sources.synthetic.source import parse_synthetic
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pytest
 
+from backtest_assets.cli import run as cli
+from backtest_assets.domain.source import DEMO_SPEC, KNOWN
+from backtest_assets.sources.open import source_identity
 from backtest_assets_tests.cli.terminal import call, call_program
 from backtest_assets_tests.world import break_month, funding, klines, put, write_klines, write_market
 
@@ -36,6 +40,23 @@ def test_help_lists_every_command(root: Path):
     text = call_program(root, "--help")
     for command in ("run", "discover", "demo", "backfill", "gates", "report", "sql", "ui", "doctor"):
         assert f"\n  {command}" in text
+
+
+@pytest.mark.parametrize("command", ["run", "discover", "backfill"])
+def test_help_and_refusals_name_every_source_in_the_same_words(root: Path, source: Path, command: str):
+    known = f"binance[:1m|5m|15m], archive_dir:DIR[:1m|5m|15m], files:DIR and synthetic[:SEED[:EDGE=BPS]], for example {DEMO_SPEC}"
+    assert known == KNOWN
+    for kind in ("binance", "archive_dir:/nowhere", "files:/nowhere", "synthetic", DEMO_SPEC):
+        assert source_identity(kind).startswith(kind.split(":")[0])
+    assert "".join(known.split()) in "".join(call(root, command, "--help").split())  # help breaks its lines anywhere
+    flags = run_flags(source, source="ftp:x")
+    assert f"unknown kind 'ftp'; known are {known}" in call(
+        root, command, *flags[2 * (command == "backfill") :], code=2
+    )
+
+
+def test_an_empty_source_is_refused_with_what_is_known(root: Path, source: Path):
+    assert f"source is empty; known are {KNOWN}" in call(root, "run", *run_flags(source, source=""), code=2)
 
 
 def test_every_setting_is_a_flag_with_its_rule(root: Path):
@@ -256,8 +277,35 @@ def test_sql_is_read_only(root: Path):
 
 
 def test_an_unknown_run_is_refused_with_code_1(root: Path):
-    assert "does not exist" in call(root, "gates", "NOPE", code=1)
-    assert "report[NOPE]: never materialised" in call(root, "report", "NOPE", code=1)
+    for look in ("gates", "report"):
+        said = call(root, look, "NOPE", code=1)
+        assert "run NOPE does not exist here; list runs with: backtest-assets runs" in said
+    assert "usage: " in call(root, "report", "a/b", code=2)
+
+
+def test_r52_other_settings_are_refused_before_anything_is_asked_or_made(
+    root: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_klines(source, "AAAUSDT", break_month(klines(0), "2024-02"))
+    call(root, "run", *run_flags(source), code=1)
+    assert "report[R1]: never materialised" in call(root, "report", "R1", code=1)
+
+    def make(*_: object, **__: object) -> NoReturn:
+        pytest.fail("nothing is asked of the source and no market is made for a run that cannot be")
+
+    monkeypatch.setattr(cli, "check_source", make)
+    monkeypatch.setattr(cli, "drive_market", make)
+    said = call(root, "run", *run_flags(source, fees_bps="5"), code=1)
+    assert "refused: run_id R1 is frozen with other settings; use a new run_id (R52)" in said
+    assert "fees_bps: 4.0 -> 5.0" in said
+    said = call(root, "discover", *run_flags(source, source="files:/nowhere"), code=1)
+    assert "-> 'files:/nowhere'" in said
+
+
+def test_sql_says_how_to_show_an_interval(root: Path):
+    said = call(root, "sql", "select interval 1 day as wait, [interval 1 day] as waits, 1 as n", code=2)
+    assert "usage: sql: wait, waits: an INTERVAL cannot be shown; cast it to VARCHAR, for example wait::VARCHAR" in said
+    assert '[{"wait":"1 day"}]' in call(root, "sql", "select (interval 1 day)::varchar as wait", "--json")
 
 
 def test_doctor_is_content_with_a_fresh_root(root: Path):

@@ -428,6 +428,12 @@ def test_events_without_control_are_a_remark_with_their_share():
     alone = centre.height - CONTROLS.frame["event_id"].n_unique()
     found = answer(GATES_EVENT_CONTROLS[-1], CONTROLS)
     assert (alone / centre.height, False) == (found.verdict.observed, found.blocks)
+    bare = centre.join(CONTROLS.frame, on="event_id", how="anti").sort("known_at", descending=True)
+    told = [(row["event_type"], row["symbol"], row["known_at"]) for row in found.verdict.examples]
+    assert 5 == len(set(told))
+    assert [one.isoformat() for one in bare["known_at"].head(5)] == [at for *_, at in told]
+    every = bare.select("event_type", "symbol", pl.col("known_at")).rows()
+    assert set(told) <= {(family, symbol, at.isoformat()) for family, symbol, at in every}
     served = with_inputs(CONTROLS, event_registry=market().events.join(CONTROLS.frame, on="event_id", how="semi"))
     assert answer(GATES_EVENT_CONTROLS[-1], served).verdict.passed
 

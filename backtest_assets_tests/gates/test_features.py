@@ -46,6 +46,22 @@ def test_too_many_nulls_name_their_column():
     verdict = answer(next(gate for gate in GATES_FEATURES if gate.name == "null_share"), nulls).verdict
     assert not verdict.passed
     assert "rv_96" in verdict.detail
+    worst, second = verdict.examples[:2]
+    assert ("rv_96", verdict.observed) == (worst["column"], worst["null_share"])
+    late = nulls.frame.filter(pl.col("open_at").is_between(*nulls.settings.window, closed="left"))
+    shares = {name: late[name].null_count() / late.height for name in late.columns}
+    for shown in (worst, second):
+        assert shares[str(shown["column"])] == pytest.approx(shown["null_share"])
+    assert 5 == len(verdict.examples)
+
+
+def test_columns_without_nulls_are_no_example():
+    gate = next(gate for gate in GATES_FEATURES if gate.name == "basis_null_share")
+    whole = answer(gate, changed(basis_bps=pl.lit(1.0), basis_z_96=pl.lit(1.0))).verdict
+    assert (0.0, True, ()) == (whole.observed, whole.passed, whole.examples)
+    assert "no nulls" in whole.detail
+    half = answer(gate, changed(basis_bps=pl.lit(1.0), basis_z_96=pl.lit(None, pl.Float64))).verdict
+    assert ({"column": "basis_z_96", "null_share": 1.0},) == half.examples
 
 
 def test_a_missing_basis_is_a_remark_only():

@@ -9,6 +9,7 @@ from scipy.stats import kurtosis, skew
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.market import Partition
+from backtest_assets.domain.source import DEMO_SPEC
 from backtest_assets.errors import SourceError
 from backtest_assets.gates.funding import GATES_RAW_UM_FUNDING
 from backtest_assets.gates.gate import Evidence, ask_all
@@ -17,7 +18,6 @@ from backtest_assets.sources.base import Dataset, rows_digest
 from backtest_assets.sources.open import open_source
 from backtest_assets.sources.synthetic.market import generate_market
 from backtest_assets.sources.synthetic.plant import PLANTABLE, Plant, Tape, detect, planted_drift
-from backtest_assets.sources.synthetic.source import DEMO_SPEC
 from backtest_assets_tests.sources.asked import month_print, month_rows
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2022, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
-from backtest_assets.errors import SettingsError
+from backtest_assets.errors import RefusedError
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
 
@@ -53,7 +53,7 @@ def check_unchanged(instance: dg.DagsterInstance, lake: Lake, run: ResearchRun) 
     """Refuse settings that differ from those the run_id was first frozen with, whatever was published since.
 
     Raises:
-        SettingsError: listing every setting that differs.
+        RefusedError: listing every setting that differs.
         TamperedError: if the frozen settings were removed or altered.
     """
     partition = Partition.of_run(run.run_id)
@@ -67,4 +67,4 @@ def check_unchanged(instance: dg.DagsterInstance, lake: Lake, run: ResearchRun) 
     if difference:
         listed = "\n".join(f"  {line}" for line in difference)
         message = f"run_id {run.run_id} is frozen with other settings; use a new run_id (R52). Differences, frozen -> asked:\n{listed}"
-        raise SettingsError(message)
+        raise RefusedError(message)

@@ -11,6 +11,7 @@ import polars as pl
 
 from backtest_assets.domain.event import EventType
 from backtest_assets.domain.market import Listing
+from backtest_assets.domain.source import DEMO_SPEC
 from backtest_assets.errors import SourceError
 from backtest_assets.sources.base import Dataset, Delivery, Origin, Slice
 from backtest_assets.sources.synthetic.market import SyntheticSymbol, generate_market
@@ -28,9 +29,6 @@ END: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DEFAULT_SEED: Final = 7
 PLANT_HOLD_BARS: Final = 16
 """Bars over which an edge of the spec accrues [bars]."""
-
-DEMO_SPEC: Final = "synthetic:7:range_compression_breakout_window=55"
-"""A market with an edge that is clearly found: strength about 8 on train with two symbols over 4 to 5 years."""
 
 _SYMBOLS_KEPT: Final = 4  # paths kept in memory, about 40 MB each
 
