@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from backtest_assets.domain.clock import DAY_US
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import HOLD_GRID_BARS, SEED, ResearchRun
 from backtest_assets.domain.split import Split
@@ -137,8 +138,8 @@ def _cells(booked: Booked, asked: set[tuple[str, str, int]] | None) -> Iterator[
                         "n_run": int(n_run[number]),
                         "n_train": int(means["n"][number]),
                         "n_validation": int(later["n"][number]),
-                        "n_days_train": int((train[1][number] > 0).sum()),
-                        "n_days_validation": int((validation[1][number] > 0).sum()),
+                        "n_days_train": int(means["n_days"][number]),
+                        "n_days_validation": int(later["n_days"][number]),
                     }
                     enough = all(counts[count] >= least for count, least in ELIGIBILITY.items())
                     yield _Cell(
@@ -162,13 +163,27 @@ def _measured(
     size = (len(holds), run.splits[split].n_days)
     if trades is None:
         nothing = np.full(len(holds), np.nan)
-        return (np.zeros(size), np.zeros(size)), {"n": np.zeros(len(holds)), "gross": nothing, "pnl": nothing}
+        none = np.zeros(len(holds))
+        return (np.zeros(size), np.zeros(size)), {"n": none, "n_days": none, "gross": nothing, "pnl": nothing}
     own = trades.split == (TRAIN if split is Split.TRAIN else VALIDATION)
     mine = holds[:, own].astype(np.float64)
     n = mine.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        means = {"n": n, "gross": mine @ trades.gross[own] / n, "pnl": mine @ trades.pnl[own] / n}
+        means = {
+            "n": n,
+            "n_days": _entry_days(trades.entered_us[own], mine),
+            "gross": mine @ trades.gross[own] / n,
+            "pnl": mine @ trades.pnl[own] / n,
+        }
     return day_sums(trades, holds, own, first_day=first_day(run, split), n_days=size[1]), means
+
+
+def _entry_days(entered_us: IntArray, mine: FloatArray) -> IntArray:
+    """Count the days on which each condition's trades were entered."""
+    _, day = np.unique(entered_us // DAY_US, return_inverse=True)
+    on_day = np.zeros((entered_us.size, int(day.max(initial=-1)) + 1))
+    on_day[np.arange(entered_us.size), day] = 1.0
+    return (mine @ on_day > 0).sum(axis=1)
 
 
 def day_sums(
@@ -245,7 +260,7 @@ def _tests(
     )
     t, p = (np.concatenate([ask(1.0, cost), ask(-1.0, cost)]) for ask in (train.t, train.p))
     t_later, p_later = (np.concatenate([ask(1.0, cost), ask(-1.0, cost)]) for ask in (later.t, later.p))
-    p_rw, luckiest = _stepped_down(t, train, run)
+    p_rw, luckiest = _stepped_down(t, train)
     p_bh, p_by = _false_discovery(p)
     for number, cell in enumerate(tested):
         for place, (rule, sign) in enumerate(zip(_sides(cell.base[0]), (1.0, -1.0), strict=True)):
@@ -272,7 +287,7 @@ def _tests(
             )
 
 
-def _stepped_down(t: FloatArray, train: Clustered, run: ResearchRun) -> tuple[FloatArray, float]:
+def _stepped_down(t: FloatArray, train: Clustered) -> tuple[FloatArray, float]:
     """Return the step-down p of t (both sides, one after the other), and the mean largest t of all without an edge."""
     known = np.isfinite(t)
     rising = np.flatnonzero(known)[np.argsort(t[known], kind="stable")]
