@@ -178,12 +178,12 @@ def _measured(
     return day_sums(trades, holds, own, first_day=first_day(run, split), n_days=size[1]), means
 
 
-def _entry_days(entered_us: IntArray, mine: FloatArray) -> IntArray:
+def _entry_days(entered_us: IntArray, mine: FloatArray) -> FloatArray:
     """Count the days on which each condition's trades were entered."""
     _, day = np.unique(entered_us // DAY_US, return_inverse=True)
     on_day = np.zeros((entered_us.size, int(day.max(initial=-1)) + 1))
     on_day[np.arange(entered_us.size), day] = 1.0
-    return (mine @ on_day > 0).sum(axis=1)
+    return (mine @ on_day > 0).sum(axis=1).astype(np.float64)
 
 
 def day_sums(
