@@ -6,7 +6,7 @@ hold are walked again.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -101,8 +101,9 @@ def _acted(evidence: Evidence, specs: Sequence[Blueprint]) -> pl.DataFrame:
     """Return the events that each blueprint's conditions choose on train, with what was known at the entry."""
     run = evidence.settings
     train = run.splits[Split.TRAIN]
+    families = {spec.entry.triggers[0] for spec in specs}
     centre = evidence.inputs["event_registry"].filter(
-        pl.col("variant") == Variant.CENTRE, pl.col("known_at") <= train.end
+        pl.col("variant") == Variant.CENTRE, pl.col("known_at") <= train.end, pl.col("event_type").is_in(families)
     )
     events = attach_conditions(centre, evidence.inputs["market_context"])
     own = [run.splits.split_of(at) is Split.TRAIN for at in events["known_at"]]
@@ -110,7 +111,21 @@ def _acted(evidence: Evidence, specs: Sequence[Blueprint]) -> pl.DataFrame:
     parts = [_chosen(events, number, spec) for number, spec in enumerate(specs)]
     opens = evidence.inputs["bars_um"].select("symbol", entered_at="open_at", entry_price="open")
     rows = pl.concat(parts).join(opens, on=["symbol", "entered_at"], how="left")
-    return entry_facts(rows, evidence).sort("entered_at", "symbol", "event_id")
+    return entry_facts(rows, _needed(evidence, specs, rows)).sort("entered_at", "symbol", "event_id")
+
+
+def _needed(evidence: Evidence, specs: Sequence[Blueprint], rows: pl.DataFrame) -> Evidence:
+    """Leave out what became known at no entry, unless a blueprint asks for an average over the bars before."""
+    exits = [spec.exit for spec in specs]
+    kinds = {kind for leave in exits for kind in (leave.stop_type, leave.target_type, leave.trailing_stop_type)}
+    if "atr" in kinds or any(spec.entry.confirmations for spec in specs):
+        return evidence
+    at = rows.select("symbol", known_at="entered_at").unique()
+    lean = {
+        name: evidence.inputs[name].join(at, on=["symbol", "known_at"], how="semi")
+        for name in ("features", "market_context", "bars_um")
+    }
+    return replace(evidence, inputs={**evidence.inputs, **lean})
 
 
 def _chosen(events: pl.DataFrame, number: int, spec: Blueprint) -> pl.DataFrame:

@@ -145,6 +145,7 @@ def obedient(queue=0):
         "event_outcomes": w.outcomes,
         "event_registry": w.events,
         "market_context": w.context,
+        "bars_um": w.bars,
         "phase1_evidence": w.phase1,
     }
     evidence = replace(honest("hypotheses", frame), run=RUN)
