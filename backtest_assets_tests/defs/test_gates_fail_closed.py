@@ -29,7 +29,7 @@ from backtest_assets.defs.scope import admit
 from backtest_assets.domain.limits import MarketLimits, parse_limits
 from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
-from backtest_assets.errors import PublishConflictError, SettingsError, SourceError, TamperedError
+from backtest_assets.errors import PublishConflictError, RefusedError, SourceError, TamperedError
 from backtest_assets.gates.gate import Evidence, Gate
 from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.store import Lake
@@ -395,7 +395,7 @@ def test_r52_frozen_settings_cannot_be_replaced_by_publishing_others_past_the_ga
     as_of = datetime.now(UTC)
     world.lake.publish(staged, code_version="x", inputs=(), notes={}, writer="nobody", as_of=as_of)
     check_unchanged(world.session.instance, world.lake, frozen(world))
-    with pytest.raises(SettingsError, match="frozen with other settings"):
+    with pytest.raises(RefusedError, match="frozen with other settings"):
         check_unchanged(world.session.instance, world.lake, other)
     assert "judged another version than the lake serves" in refusals(world, "research_run", partition)
 
