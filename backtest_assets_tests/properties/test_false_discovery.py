@@ -6,11 +6,12 @@ from backtest_assets.domain.event import EventType
 from backtest_assets.sources.synthetic.plant import Plant
 from backtest_assets_tests.chain import run_chain
 
+ARMS = {101: (4.0, 0.0, 0.0), 201: (0.0, 0.0, 0.0), 301: (4.0, 1.5, 0.0), 401: (4.0, 0.0, -1.0)}
+"""First seed of cost 12, cost 0, drift and skewed jumps; one market of each here, more of them are slow, 200 `make promise`."""
 NOISE = [
-    *(pytest.param(seed, 4.0, 0.0, 0.0, id=f"cost-12-seed-{seed}") for seed in range(101, 107)),
-    *(pytest.param(seed, 0.0, 0.0, 0.0, id=f"cost-0-seed-{seed}") for seed in range(201, 204)),
-    *(pytest.param(seed, 4.0, 1.5, 0.0, id=f"drift-seed-{seed}") for seed in range(301, 303)),
-    pytest.param(401, 4.0, 0.0, -1.0, id="skewed-jumps-seed-401"),
+    pytest.param(first + n, *arm, id=f"seed-{first + n}", marks=[pytest.mark.slow] if n else [])
+    for first, arm in ARMS.items()
+    for n in range(6)
 ]
 
 
