@@ -12,6 +12,7 @@ TABLES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_prints_every_table_and_holds_the_sum_against_its_bars(capsys, monkeypatch):
     monkeypatch.setattr(bench_events, "BAR_MB", 1e9)  # other tests of this process have grown it
     assert 0 == main(["--synthetic", "--years", "1", "--gates"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.guard import inspect
@@ -26,6 +27,7 @@ def execute(world: World, job: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(world), capture_output=True, text=True, timeout=240, check=False)
 
 
+@pytest.mark.slow
 def test_gates_hold_under_the_multiprocess_executor(world: World):
     write_klines(world.source, "AAAUSDT", break_month(klines(0), BAD["month"]))
     world.session.instance.add_dynamic_partitions("symbol", list(SYMBOLS))

@@ -13,6 +13,7 @@ def test_it_prints_every_family_and_ends_well(capsys):
     assert "every bound kept" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "column"), [(drift, "is_martingale"), (planted, "is_found")])
 def test_one_broken_bound_is_said_and_ends_with_1(capsys, monkeypatch, module, column):
     honest = module.judged

@@ -67,6 +67,7 @@ def test_what_trades_truly_earn_is_the_planted_move_over_their_bars():
     assert told == pytest.approx({"up": 50.0 - 12.0, "down": -112.0})
 
 
+@pytest.mark.slow
 def test_an_edge_of_a_crowded_family_is_no_bias_of_its_placebos():
     run = promise.run_of(70_000, years=4)
     crowded = Edge(EventType.LIQUIDITY_ABSENCE_WINDOW, 16, 12 + 6 * 4.9)

@@ -159,6 +159,7 @@ def n_selected(seed, *, family="all", per_side_bps=6.0):
     return study_of(w).filter(pl.col("status") == "selected").height
 
 
+@pytest.mark.slow
 def test_twenty_markets_of_one_family_without_an_edge_select_nothing():
     families = [list(EventType)[seed % 3].value for seed in range(20)]
     assert [n_selected(seed, family=family) for seed, family in enumerate(families)] == [0] * 20

@@ -62,6 +62,7 @@ def test_a_narrowed_run_is_summed_up_over_all_that_it_adjusts_for():
     assert_frame_equal(shown(), summary_of(one, table), check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_planted_edge_is_better_than_luck_and_a_market_without_one_is_not():
     told = values(shown())
     assert told["spa_p_lower"] <= told["spa_p_consistent"] <= told["spa_p_upper"]

@@ -44,6 +44,7 @@ def moving(**changed: float) -> dict[str, MetricNumbers]:
     return family(move_16_bars_bps=replace(CLEAR, **changed))
 
 
+@pytest.mark.slow
 def test_families_without_any_effect_pass_at_most_one_time_in_five():
     n = 120
     passed = Counter(decided(seed)[0] for seed in range(n))["pass"]
