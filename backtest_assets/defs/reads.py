@@ -236,6 +236,7 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("features"),
         Read("event_candidates"),
         Read("event_registry"),
+        Read("phase1_evidence"),
         Read("hypotheses"),
         Read("inference_summary"),
         Read("naive_entry"),

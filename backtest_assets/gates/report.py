@@ -5,7 +5,7 @@ Every question is asked of the rows against the tables they were made from, reco
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -31,6 +31,8 @@ _EXECUTION_SECTIONS: Final = ("expectancy", "walkforward", "performance", "costs
 _TRIALS_OF_ALL: Final = ("n_trials_all", "n_hypotheses_all", "n_trials_same_data", "effective_trials_all")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PORTFOLIO: Final = "portfolio"
+_MOVE = re.compile(r"move_[0-9]+_bars_bps")
+_PHASE1_NUMBERS: Final = ("delta", "ci_low", "ci_high", "p_family")
 
 
 def _decision(evidence: Evidence) -> str:
@@ -241,6 +243,30 @@ def _numbers_agree(
     return _answer(gate, _differing(said, truth, ["observed"]), about)
 
 
+def _phase1_agrees(evidence: Evidence) -> Verdict:
+    tested = evidence.inputs["hypotheses"].filter(pl.col("is_eligible"))
+    families: dict[str, list[dict[str, Any]]] = {}
+    for row in evidence.inputs["phase1_evidence"].to_dicts():
+        families.setdefault(row["event_type"], []).append(row)
+    truth: list[tuple[str, float | None, str]] = []
+    for name, rows in families.items():
+        moves = [row for row in rows if _MOVE.fullmatch(row["metric"]) and row["p_family"] is not None]
+        clearest = min(moves, key=lambda row: (row["p_family"], _hold(row["metric"])), default=None)
+        truth += [(f"{name}/{item}", None, text) for item in ("decision", "ground") for text in {r[item] for r in rows}]
+        truth.append((f"{name}/clearest_metric", None, "none" if clearest is None else clearest["metric"]))
+        truth += [(f"{name}/{item}", None if clearest is None else clearest[item], "") for item in _PHASE1_NUMBERS]
+        truth += [(f"{name}/n_events", float(n), "") for n in {row["n_events"] for row in rows}]
+        truth.append((f"{name}/n_hypotheses", float(tested.filter(pl.col("event_type") == name).height), ""))
+    schema = {"item": pl.String, "observed": pl.Float64, "text": pl.String}
+    stated = pl.DataFrame(truth, schema=schema, orient="row")
+    wrong = _differing(_section(evidence, "phase1"), stated, ["observed"], ["text"])
+    return _answer("phase1_agrees", wrong, "phase1_evidence and hypotheses")
+
+
+def _hold(metric: str) -> int:
+    return int(metric.split("_")[1])
+
+
 def _beside_agrees(evidence: Evidence) -> Verdict:
     inference = evidence.inputs["inference_summary"].select(item="statistic", observed="value", unit="unit")
     strategies = evidence.inputs["strategy_candidates"].select(
@@ -345,6 +371,12 @@ GATES_REPORT: Final = (
         Severity.ERROR,
         "Trades are counted and summed to the ledger to 1e-9; limit: 0 differing rows (R104).",
         _trades_agree,
+    ),
+    Gate(
+        "phase1_agrees",
+        Severity.ERROR,
+        "Every family has its phase-1 decision with the numbers of its clearest move; limit: 0 differing rows.",
+        _phase1_agrees,
     ),
     Gate(
         "beside_agrees",

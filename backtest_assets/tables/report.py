@@ -19,8 +19,8 @@ REPORT = Table(
             "section",
             _S,
             "text",
-            "verdict, gates, funnel, expectancy, walkforward, performance, costs, blueprints, strategies, hypotheses, "
-            "trials, inference, quality, coverage, splits, settings, lineage or page.",
+            "verdict, gates, funnel, phase1, expectancy, walkforward, performance, costs, blueprints, strategies, "
+            "hypotheses, trials, inference, quality, coverage, splits, settings, lineage or page.",
         ),
         Column("item", _S, "text", "What is said; unique within its section."),
         Column("observed", _F, "unit", "Its number, where it has one; null where it is unknown.", nullable=True),

@@ -84,6 +84,13 @@ def changed(rows: pl.DataFrame, section: str, item: str, column: str, value: obj
         ("trials", "n_trials_same_data", "item", "same", "trials_counted"),
         ("hypotheses", "trials", "observed", 1.0, "trials_counted"),
         ("hypotheses", "trials/delay", "observed", 1.0, "trials_counted"),
+        ("phase1", "vol_shock_relaxation/decision", "text", "freeze", "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/ground", "text", "biased", "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/clearest_metric", "text", "tail_hit", "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/delta", "observed", 99.0, "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/ci_low", "observed", None, "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/p_family", "observed", 0.5, "phase1_agrees"),
+        ("phase1", "vol_shock_relaxation/n_hypotheses", "observed", 1.0, "phase1_agrees"),
         ("page", "sha256", "text", "none", "page_sealed"),
         ("page", "n_bytes", "observed", 3e6, "page_sealed"),
         ("page", "external_references", "observed", 1.0, "page_sealed"),
@@ -136,6 +143,17 @@ def test_an_execution_without_a_trade_is_reported_honestly():
     idle = replace(inputs, execution=execution)
     found = red(build_report(idle, run=RUN).rows, frames_of(idle))
     assert found == {"equity_agrees", "trades_agree"}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_family_that_is_left_out_or_that_phase_1_is_of_two_minds_about_is_caught(scene):
+    inputs = dict(frames_of(SCENES[scene]))
+    hidden = ROWS[scene].filter(~pl.col("item").str.starts_with("vol_shock_relaxation/"))
+    assert "phase1_agrees" in red(hidden, inputs)
+    first = (pl.col("event_type") == "vol_shock_relaxation") & (pl.col("metric") == "tail_hit")
+    told = pl.when(first).then(pl.lit("undecided")).otherwise("decision").alias("decision")
+    inputs["phase1_evidence"] = inputs["phase1_evidence"].with_columns(told)
+    assert "phase1_agrees" in red(ROWS[scene], inputs)
 
 
 def test_a_strategy_candidate_that_is_left_out_or_better_is_caught():

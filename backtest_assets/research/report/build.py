@@ -8,6 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.report.charts import execution_charts
+from backtest_assets.research.report.families import phase1_grid
 from backtest_assets.research.report.funnel import funnel_rows
 from backtest_assets.research.report.inputs import ReportInputs
 from backtest_assets.research.report.page import MAX_BYTES, Content, external_references, render
@@ -74,6 +75,7 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
         "checklist": checklist_rows(inputs),
         "promotions": promotion_rows(inputs.execution),
         "funnel": funnel_rows(inputs),
+        "phase1": phase1_grid(inputs),
         **_execution_parts(inputs, judgement),
         "blueprints": blueprint_rows(inputs, judgement),
         "strategies": strategies_grid(inputs),

@@ -26,8 +26,9 @@ class ReportInputs:
     """Everything a report says something about.
 
     Attributes:
-        research_run, hypotheses, inference_summary, naive_entry, edge_candidates, trial_ledger, trial_counts,
-            research_checklist, event_candidates, event_registry, blueprints, strategy_candidates, features: their tables.
+        research_run, phase1_evidence, hypotheses, inference_summary, naive_entry, edge_candidates, trial_ledger,
+            trial_counts, research_checklist, event_candidates, event_registry, blueprints, strategy_candidates,
+            features: their tables.
         bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `is_gap`.
         bars_spot: spot bars likewise; empty where there is no spot market.
         lineage: what was read, one row per `table`, `partition`, `digest`.
@@ -35,6 +36,7 @@ class ReportInputs:
     """
 
     research_run: pl.DataFrame
+    phase1_evidence: pl.DataFrame
     hypotheses: pl.DataFrame
     inference_summary: pl.DataFrame
     naive_entry: pl.DataFrame

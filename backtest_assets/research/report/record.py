@@ -51,7 +51,7 @@ _ALL_RUNS: Final = {
 
 
 def hypotheses_grid(inputs: ReportInputs) -> Grid:
-    """List the best hypotheses by train t, and every selected one, with the first gate each failed.
+    """List the best hypotheses by train t, and every selected one, with every gate each failed.
 
     Knows:
         train and validation evidence.
@@ -78,9 +78,8 @@ def hypotheses_grid(inputs: ReportInputs) -> Grid:
 
 
 def _fate(status: str, fail_reasons: str) -> str:
-    reasons = fail_reasons.split(",")
-    more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-    return plain(status) if not fail_reasons else f"{plain(status)}: {plain(reasons[0].removeprefix('gate_'))}{more}"
+    reasons = ", ".join(plain(reason.removeprefix("gate_")) for reason in fail_reasons.split(","))
+    return f"{plain(status)}: {reasons}" if fail_reasons else plain(status)
 
 
 def inference_grid(inputs: ReportInputs) -> Grid:

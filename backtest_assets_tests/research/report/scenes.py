@@ -24,11 +24,13 @@ from backtest_assets.domain.split import Split
 from backtest_assets.research.events.accepted import register_events
 from backtest_assets.research.hypotheses.summary import SUMMARY
 from backtest_assets.research.hypotheses.trials import count_trials
+from backtest_assets.research.phase1.criteria import METRICS, MetricNumbers, decide_family, why_not_run
 from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.tables.blueprints import BLUEPRINTS
 from backtest_assets.tables.candidates import EDGE_CANDIDATES, NAIVE_ENTRY
 from backtest_assets.tables.events import EVENT_CANDIDATES
 from backtest_assets.tables.hypotheses import HYPOTHESES, INFERENCE_SUMMARY, RESEARCH_CHECKLIST, TRIAL_LEDGER
+from backtest_assets.tables.phase1 import PHASE1_EVIDENCE
 from backtest_assets.tables.promotions import PROMOTIONS, STRATEGY_CANDIDATES
 from backtest_assets.tables.run import RESEARCH_RUN
 from backtest_assets.tables.simulation import BACKTEST_METRICS, SIMULATION_LEDGER, TRADES
@@ -57,13 +59,15 @@ def inputs_of(run: ResearchRun, *, promoted: int = 2, decision: str = "PROMOTE",
     """Build every frame of a run; `promoted` of its five executed blueprints keep all gates."""
     rng = np.random.default_rng(seed)
     found = decision == "PROMOTE"
-    hypotheses = _hypotheses(rng, found=found)
+    phase1 = _phase1(found=found)
+    hypotheses = _hypotheses(rng, phase1, found=found)
     blueprints = _blueprints(run, hypotheses) if found else BLUEPRINTS.empty()
     um = _bars(run, rng)
     ledger = _trials(hypotheses)
     candidates = _candidates(run, rng)
     return ReportInputs(
         research_run=_settings(run),
+        phase1_evidence=phase1,
         hypotheses=hypotheses,
         inference_summary=_summary(rng),
         naive_entry=_naive(hypotheses),
@@ -118,7 +122,27 @@ def _default(item: Field[object]) -> str | None:
     return None if item.default is MISSING else json.dumps(item.default)
 
 
-def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
+def _phase1(*, found: bool) -> pl.DataFrame:
+    """Decide on every family as phase 1 does: with an edge all pass, without one some do, and the first is not run."""
+    rng = np.random.default_rng(9)
+    rows = []
+    for number, family in enumerate(EventType):
+        p = rng.uniform(0.0005, 0.1 if found else 0.9, len(METRICS))
+        n = 12 if number == 0 and not found else int(rng.integers(40, 400))
+        known = {m: MetricNumbers(n, p[i], 0.5, 0, 0) for i, m in enumerate(METRICS)}
+        decided = why_not_run([("READY", "")], dict.fromkeys(METRICS, n)) or decide_family(known, n_placebos=8)
+        for i, metric in enumerate(METRICS):
+            delta = float(rng.normal(0.0, 9.0))
+            numbers = {"delta": delta, "ci_low": delta - 4.0, "ci_high": delta + 4.0, "p_family": p[i]}
+            row = {"event_type": family, "metric": metric, "n_events": n + 5, "n_matched": n, "n_placebos": 8}
+            why = {"decision": decided.decision, "ground": decided.ground, "reason": decided.reason}
+            rows.append(row | why | (dict.fromkeys(numbers) if decided.decision == "not_run" else numbers))
+    blank = pl.DataFrame(rows, schema_overrides=dict.fromkeys(("delta", "ci_low", "ci_high", "p_family"), pl.Float64))
+    missing = [pl.lit(None, t).alias(name) for name, t in PHASE1_EVIDENCE.schema.items() if name not in blank.columns]
+    return PHASE1_EVIDENCE.conform(blank.with_columns(missing))
+
+
+def _hypotheses(rng: np.random.Generator, phase1: pl.DataFrame, *, found: bool) -> pl.DataFrame:
     rows = [
         {"event_type": family, "condition": condition, "side_rule": side, "hold_bars": hold}
         for family, condition, side, hold in product(EventType, CONDITIONS, ("long", "short"), (4, 16, 48, 96))
@@ -135,13 +159,20 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
     p_rw = np.clip(np.exp(-(np.maximum(t, 0) ** 2) / 2) * 60, 1 / 2001, 1.0)
     survives = eligible & (p_rw <= 0.05)
     selected = survives if found else np.zeros(n, bool)
+    decisions = dict(phase1.select("event_type", "decision").unique().iter_rows())
+    passed = np.array([decisions[row["event_type"]] == "pass" for row in rows])
     late = rng.normal(4.0 if found else -1.0, 2.0, n)
 
     def where(values: np.ndarray) -> pl.Series:
         return pl.Series(np.where(eligible, values, np.nan)).fill_nan(None)
 
     reasons = [
-        "" if s else "gate_multiplicity,gate_validation" if e else "" for s, e in zip(selected, eligible, strict=True)
+        ""
+        if s or not e
+        else "gate_multiplicity,gate_validation"
+        if p
+        else "gate_phase1,gate_multiplicity,gate_validation"
+        for s, e, p in zip(selected, eligible, passed, strict=True)
     ]
     status = [
         "selected" if s else "rejected" if e else "insufficient_evidence"
@@ -164,8 +195,8 @@ def _hypotheses(rng: np.random.Generator, *, found: bool) -> pl.DataFrame:
             p_rw=where(p_rw),
             net_mean_validation_bps=where(late),
             p_validation=where(np.where(survives, 0.03, 0.5)),
-            phase1_decision=pl.lit("pass"),
-            gate_phase1=pl.Series(eligible),
+            phase1_decision=pl.Series([decisions[row["event_type"]] for row in rows]),
+            gate_phase1=pl.Series(eligible & passed),
             gate_multiplicity=pl.Series(survives),
             gate_validation=pl.Series(survives),
             status=pl.Series(status),

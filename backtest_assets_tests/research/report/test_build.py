@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from markupsafe import escape
 from polars.testing import assert_frame_equal
 
 from backtest_assets.domain.split import Split
@@ -18,6 +19,7 @@ from backtest_assets.tables.report import REPORT
 from backtest_assets_tests.research.report.scenes import a_run, execution_of, frames_of, inputs_of, with_source
 
 RUN = a_run()
+CLEAREST = ("delta", "ci_low", "ci_high", "p_family")
 PROMOTED = inputs_of(RUN)
 EXECUTION = execution_of(PROMOTED)
 NOTHING = inputs_of(RUN, promoted=0)
@@ -89,6 +91,59 @@ def test_r50_strategy_candidates_are_counted_by_source_and_listed_with_their_com
     assert PROMOTED.strategy_candidates.sort("rank")["manual_backtest_command"][0] in text
     assert "not compiled: near copy" in text
     assert said(build_report(KEPT, run=RUN), "funnel", "strategy_candidates")["observed"] == 0.0
+
+
+@SCENES
+def test_every_family_stands_with_what_phase_1_decided_and_with_its_clearest_move(inputs):
+    report = build_report(inputs, run=RUN)
+    page, evidence = report.html.decode(), inputs.phase1_evidence
+    assert set(evidence["decision"]) == ({"pass"} if inputs.execution else {"pass", "freeze", "not_run"})
+    for (family,), rows in evidence.group_by("event_type"):
+        told = {name: said(report, "phase1", f"{family}/{name}") for name in ("decision", "ground", "clearest_metric")}
+        assert (rows["decision"][0], rows["ground"][0]) == (told["decision"]["text"], told["ground"]["text"])
+        clearest = told["clearest_metric"]["text"]
+        numbers = {name: said(report, "phase1", f"{family}/{name}")["observed"] for name in CLEAREST}
+        if rows["decision"][0] == "not_run":
+            assert ("none", {None}) == (clearest, set(numbers.values()))
+        else:
+            assert clearest in rows["reason"][0]  # phase 1 names the clearest move in its own words
+            assert rows.filter(metric=clearest).select(CLEAREST).row(0, named=True) == numbers
+        assert rows["n_events"][0] == said(report, "phase1", f"{family}/n_events")["observed"]
+        assert str(escape(rows["reason"][0])) in page
+    n_tested = report.rows.filter((pl.col("section") == "phase1") & pl.col("item").str.ends_with("/n_hypotheses"))
+    assert inputs.hypotheses.filter("is_eligible").height == n_tested["observed"].sum()
+
+
+def test_families_that_passed_come_first_and_equal_p_give_the_shorter_move():
+    order = [
+        row["text"]
+        for row in build_report(KEPT, run=RUN).rows.filter(section="phase1").to_dicts()
+        if row["item"].endswith("/decision")
+    ]
+    assert order == sorted(order, key=["pass", "freeze", "not_run"].index)
+    weighed = pl.col("p_family").is_not_null()
+    level = KEPT.phase1_evidence.with_columns(p_family=pl.when(weighed).then(0.25))
+    report = build_report(replace(KEPT, phase1_evidence=level), run=RUN)
+    shown = report.rows.filter(pl.col("item").str.ends_with("/clearest_metric"))["text"]
+    assert {"move_4_bars_bps", "none"} == set(shown)
+
+
+def test_a_family_of_two_minds_is_refused():
+    first = pl.int_range(pl.len()) == 0
+    torn = KEPT.phase1_evidence.with_columns(decision=pl.when(first).then(pl.lit("pass")).otherwise("decision"))
+    assert torn["decision"][0] != KEPT.phase1_evidence["decision"][0]
+    with pytest.raises(RefusedError, match=r"of two minds about .*; rebuild phase1_evidence"):
+        build_report(replace(KEPT, phase1_evidence=torn), run=RUN)
+
+
+def test_the_fate_of_a_hypothesis_names_every_gate_it_failed():
+    report = build_report(KEPT, run=RUN)
+    told = dict(report.rows.filter(pl.col("item").str.ends_with("/status")).select("item", "text").iter_rows())
+    for name, reasons in KEPT.hypotheses.filter(status="rejected").select("hypothesis_id", "fail_reasons").iter_rows():
+        if f"{name}/status" in told:
+            named = reasons.replace("gate_", "").split(",")
+            assert "rejected: " + ", ".join(named) == told[f"{name}/status"]
+    assert {2, 3} == {text.count(",") + 1 for text in told.values()}
 
 
 @SCENES
