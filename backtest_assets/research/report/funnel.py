@@ -3,7 +3,7 @@
 import polars as pl
 
 from backtest_assets.domain.event import Variant
-from backtest_assets.research.report.inputs import Execution, ReportInputs
+from backtest_assets.research.report.inputs import ReportInputs
 from backtest_assets.research.report.row import Row
 from backtest_assets.research.report.words import plain
 
@@ -30,7 +30,7 @@ def funnel_rows(inputs: ReportInputs) -> tuple[Row, ...]:
         _stop("events_accepted", events, "events", _losses(candidates, events, "event_id", "status")),
         *_hypothesis_stops(inputs.hypotheses),
         *_candidate_stops(inputs),
-        *_blueprint_stops(inputs.blueprints, inputs.execution),
+        *_blueprint_stops(inputs),
         _strategy_stop(inputs.strategy_candidates),
     )
 
@@ -87,7 +87,7 @@ def _candidate_stops(inputs: ReportInputs) -> tuple[Row, ...]:
     promoted = known.filter(pl.col("status") == "PROMOTED")
     return (
         _stop("naive_entry", earning, "hypotheses", _losses(why, earning, "hypothesis_id", "reason")),
-        _stop("edge_candidates", promoted, "hypotheses", _losses(known, promoted, "hypothesis_id", "against")),
+        _stop("promoted_edge_candidates", promoted, "hypotheses", _losses(known, promoted, "hypothesis_id", "against")),
     )
 
 
@@ -100,9 +100,21 @@ def _strategy_stop(strategies: pl.DataFrame) -> Row:
     return _stop("strategy_candidates", strategies, "candidates", text)
 
 
-def _blueprint_stops(blueprints: pl.DataFrame, execution: Execution | None) -> tuple[Row, ...]:
-    if execution is None:
+def _unexecuted_stops(inputs: ReportInputs) -> tuple[Row, ...]:
+    lifted = inputs.research_run.filter(pl.col("setting") == "strategy_blueprint_ignore_checklist")["value_json"]
+    if inputs.blueprints.is_empty() and lifted.to_list() == ["0"]:
         return (Row("funnel", "blueprints", "Not compiled: the checklist did not say PROMOTE."),)
+    told = "Compiled under overrides, not executed: the checklist did not say PROMOTE."
+    return (
+        _stop("blueprints", inputs.blueprints, "blueprints", told),
+        Row("funnel", "executed", "No blueprint was executed: the checklist did not say PROMOTE."),
+    )
+
+
+def _blueprint_stops(inputs: ReportInputs) -> tuple[Row, ...]:
+    blueprints, execution = inputs.blueprints, inputs.execution
+    if execution is None:
+        return _unexecuted_stops(inputs)
     executed = blueprints.filter(pl.col("is_executed"))
     failed = execution.promotions.filter(~pl.col("is_passed"))
     promoted = executed.filter(

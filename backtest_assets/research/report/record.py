@@ -126,7 +126,14 @@ def strategies_grid(inputs: ReportInputs) -> Grid:
 
 
 def blueprint_rows(inputs: ReportInputs, judgement: Judgement) -> tuple[Row, ...]:
-    """Return every executed blueprint as a rule in words, the promoted first.
+    """Return every executed blueprint as a rule in words, the promoted first; every compiled one where none was executed.
+
+    Args:
+        inputs: the run's frames.
+        judgement: says what was promoted.
+
+    Returns:
+        One row per rule; `is_passed` is null where nothing was executed, so nothing was judged.
 
     Raises:
         SettingsError: if a blueprint's JSON cannot be obeyed.
@@ -134,15 +141,16 @@ def blueprint_rows(inputs: ReportInputs, judgement: Judgement) -> tuple[Row, ...
     Knows:
         the blueprints, fitted on train, and what was promoted.
     """
-    executed = inputs.blueprints.filter(pl.col("is_executed")).sort("rank").to_dicts() if judgement.executed else []
+    is_judged = inputs.execution is not None
+    shown = inputs.blueprints.filter("is_executed") if is_judged else inputs.blueprints
     rows = [
         Row(
             "blueprints",
             row["blueprint_id"],
             rule_words(blueprint_from_json(row["spec_json"])),
-            is_passed=row["blueprint_id"] in judgement.promoted,
+            is_passed=row["blueprint_id"] in judgement.promoted if is_judged else None,
         )
-        for row in executed
+        for row in shown.sort("rank").to_dicts()
     ]
     return tuple(sorted(rows, key=lambda row: not row.is_passed))
 

@@ -19,6 +19,7 @@ from backtest_assets.tables.report import REPORT
 from backtest_assets_tests.research.report.scenes import a_run, execution_of, frames_of, inputs_of, with_source
 
 RUN = a_run()
+EDGE_STOPS = ("selected", "naive_entry", "promoted_edge_candidates")
 CLEAREST = ("delta", "ci_low", "ci_high", "p_family")
 PROMOTED = inputs_of(RUN)
 EXECUTION = execution_of(PROMOTED)
@@ -65,12 +66,12 @@ def test_the_funnel_says_who_asked_for_the_hypotheses():
 
 def test_the_funnel_stops_at_naive_entry_and_at_edge_candidates_and_says_why():
     report = build_report(PROMOTED, run=RUN)
-    selected, naive, edges = (said(report, "funnel", stop) for stop in ("selected", "naive_entry", "edge_candidates"))
+    selected, naive, edges = (said(report, "funnel", stop) for stop in EDGE_STOPS)
     assert (selected["observed"] - 1, naive["observed"] - 1) == (naive["observed"], edges["observed"])
     assert naive["text"] == "1 lost: naive max drawdown 1."
     assert edges["text"] == "1 lost: trap:tails 1."
     order = report.rows.filter(section="funnel")["item"].to_list()
-    stops = ["selected", "naive_entry", "edge_candidates", "blueprints", "executed", "promoted", "strategy_candidates"]
+    stops = [*EDGE_STOPS, "blueprints", "executed", "promoted", "strategy_candidates"]
     assert stops == order[-7:]
 
 
@@ -425,6 +426,38 @@ def test_the_split_plan_is_the_runs():
     report = build_report(KEPT, run=RUN)
     for split in Split:
         assert f"{RUN.splits[split].end:%Y-%m-%d %H:%M}" == said(report, "splits", f"{split}/end")["text"]
+
+
+LIFTED = replace(RUN, strategy_blueprint_ignore_checklist=1, strategy_blueprint_allow_fallback=1)
+
+
+def lifted(blueprints: pl.DataFrame) -> Report:
+    return build_report(replace(with_source(KEPT, LIFTED), blueprints=blueprints), run=LIFTED)
+
+
+def test_r64_r65_what_was_compiled_under_overrides_is_counted_and_read_aloud_and_nothing_is_called_rejected():
+    compiled = PROMOTED.blueprints.with_columns(is_executed=pl.col("rank") <= 3)
+    report = lifted(compiled)
+    page = report.html.decode()
+    row = said(report, "funnel", "blueprints")
+    assert (float(compiled.height), "blueprints") == (row["observed"], row["unit"])
+    assert row["text"].startswith("Compiled under overrides, not executed")
+    assert said(report, "funnel", "executed")["observed"] is None
+    told = report.rows.filter(section="blueprints")
+    assert compiled.sort("rank")["blueprint_id"].to_list() == told["item"].to_list()
+    assert told["is_passed"].is_null().all()
+    assert compiled.height == page.count("compiled, not executed</span>")
+    assert all(words.split(" event on ")[0] in page for words in told["text"])
+    rules = page.split('<section id="rules">')[1].split("</section>")[0]
+    assert "rejected" not in rules
+    assert "<h1>KEEP_RESEARCH: nothing to trade</h1>" in page
+
+
+def test_nothing_compiled_under_overrides_is_not_said_to_have_been_forbidden():
+    for report, words in ((lifted(KEPT.blueprints), "under overrides"), (build_report(KEPT, run=RUN), "Not compiled")):
+        assert words in said(report, "funnel", "blueprints")["text"]
+        assert "No blueprint was compiled." in report.html.decode()
+    assert 0.0 == said(lifted(KEPT.blueprints), "funnel", "blueprints")["observed"]
 
 
 def test_r90_a_diagnostic_run_is_marked_on_its_page_and_a_production_run_is_not():
