@@ -36,7 +36,7 @@ class Row:
             if math.isinf(value):
                 message = f"report: {name} of {self.section}/{self.item} is infinite; mend the table it comes from"
                 raise TableError(message)
-            object.__setattr__(self, name, None if math.isnan(value) else float(value))
+            object.__setattr__(self, name, None if math.isnan(value) else float(value) + 0.0)  # no -0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ GLOSSARY: Final = (
 
 
 def number_text(value: float | None, unit: str) -> str:
-    """Print a number the way its unit is read; it never breaks over two lines.
+    """Print a number the way its unit is read; it never breaks over two lines, and what is printed as zero has no sign.
 
     >>> number_text(12345, "events"), number_text(None, "bps"), number_text(0.25, "probability")
     ('12,345', 'unknown', '0.250')
@@ -100,13 +100,13 @@ def number_text(value: float | None, unit: str) -> str:
         return UNKNOWN
     if unit.startswith("fraction"):
         percent = 100 * value
-        text = f"{percent:.2g} %" if 0 < abs(percent) < _HUNDREDTH else f"{percent:,.2f} %"
+        text = f"{percent:.2g} %" if 0 < abs(percent) < _HUNDREDTH else f"{percent:z,.2f} %"
     elif unit == "probability":
         text = f"< {_TINY:g}" if value < _TINY else f"{value:.3f}"
     elif unit.startswith("bps"):
-        text = f"{value:,.1f} bps"
+        text = f"{value:z,.1f} bps"
     elif value == math.floor(value):
-        text = f"{value:,.0f}"
+        text = f"{value:z,.0f}"
     elif abs(value) < _HUNDREDTH:
         text = f"{value:.2g}"
     else:

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -390,6 +391,21 @@ def test_an_infinite_number_is_refused():
     checklist = KEPT.research_checklist.with_columns(observed=pl.lit(float("inf")))
     with pytest.raises(TableError, match=r"research_checklist/.* is infinite"):
         build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+
+
+def test_a_zero_has_no_sign_in_the_rows_or_on_the_page():
+    first = pl.int_range(pl.len()) == 0
+    checklist = KEPT.research_checklist.with_columns(
+        gate=pl.when(first).then(pl.lit("production_run")).otherwise("gate"),
+        observed=pl.when(first).then(1.0).otherwise("observed"),
+        limit=pl.when(first).then(1.0).otherwise("limit"),
+        is_passed=pl.col("is_passed") & ~first,
+    )
+    report = build_report(replace(KEPT, research_checklist=checklist), run=RUN)
+    margin = said(report, "gates", "research_checklist/production_run")["margin"]
+    assert (0.0, 1.0) == (margin, math.copysign(1.0, margin))
+    assert "<td>\u22120</td>" not in report.html.decode()
+    assert 'value="-0.0"' not in report.html.decode()
 
 
 def test_missing_tables_are_named():
