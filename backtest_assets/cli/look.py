@@ -16,6 +16,7 @@ from backtest_assets.cli.run import class_text, report_path
 from backtest_assets.cli.session import ERR, OUT, open_session, open_settings
 from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.driver import Session, run_rows
+from backtest_assets.defs.frozen import settings_of
 from backtest_assets.defs.guard import Guard
 from backtest_assets.defs.judgements import Judged, judgements
 from backtest_assets.defs.partitions import RUNS
@@ -23,7 +24,7 @@ from backtest_assets.defs.reads import READS
 from backtest_assets.defs.scope import Look, window_partitions
 from backtest_assets.domain.clock import day_window, months_between
 from backtest_assets.domain.market import Partition, parse_symbols
-from backtest_assets.domain.run import ResearchRun, run_from_dict
+from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import RefusedError, UsageError
 from backtest_assets.lake.catalog import named_in, open_catalog, query
 from backtest_assets.lake.store import Lake
@@ -116,8 +117,7 @@ def _may_not_be_read(one: Refusal) -> Judged:
 
 def _frozen(session: Session, run_id: str) -> ResearchRun:
     _existing(session, run_id)
-    frozen = run_rows(session, "research_run", run_id)
-    return run_from_dict({name: json.loads(text) for name, text in frozen.select("setting", "value_json").iter_rows()})
+    return settings_of(run_rows(session, "research_run", run_id))
 
 
 def _of_run(session: Session, look: Look, run: ResearchRun) -> list[Judged]:

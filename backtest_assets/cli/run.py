@@ -11,7 +11,6 @@ from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT, market_flags, run_flags, take_market_flags
 from backtest_assets.cli.session import ERR, OUT, open_session
-from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.desk import PROMOTE
 from backtest_assets.defs.driver import (
     MarketOrder,
@@ -24,6 +23,7 @@ from backtest_assets.defs.driver import (
     run_publication,
     run_rows,
 )
+from backtest_assets.defs.frozen import check_unchanged
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.clock import day_window, months_between
 from backtest_assets.domain.market import Partition, parse_symbols

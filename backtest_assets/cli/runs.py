@@ -16,9 +16,10 @@ from backtest_assets.cli.session import ERR, OUT, open_session
 from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.desk import chronicle_rows
 from backtest_assets.defs.driver import Session
+from backtest_assets.defs.frozen import settings_of
 from backtest_assets.defs.guard import Guard
 from backtest_assets.domain.market import Partition
-from backtest_assets.domain.run import ResearchRun, run_from_dict
+from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import RefusedError
 from backtest_assets.lake.publication import Publication
 from backtest_assets.research.hypotheses.trials import count_trials
@@ -107,9 +108,13 @@ def _counts(ledgers: pl.DataFrame) -> dict[str, tuple[int, int]]:
     return {name: (n, tested) for name, n, tested in rows.iter_rows()}
 
 
-def _run(session: Session, publication: Publication) -> ResearchRun:
-    rows = session.lake.scan([publication]).collect()
-    return run_from_dict({name: json.loads(text) for name, text in rows.select("setting", "value_json").iter_rows()})
+def _run(session: Session, publication: Publication) -> ResearchRun | None:
+    """Return the settings of a run; None, and why on stderr, where another version of this program froze them."""
+    try:
+        return settings_of(session.lake.scan([publication]).collect())
+    except RefusedError as error:
+        ERR.print(f"[red]not shown:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        return None
 
 
 def _say(listed: list[Listed], totals: Mapping[str, float], refused: tuple[Refusal, ...]) -> None:

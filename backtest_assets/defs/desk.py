@@ -1,6 +1,5 @@
 """Where a research asset works: its inputs read through the guard, its rows handed to `publish` with their lineage."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -8,14 +7,15 @@ import dagster as dg
 import polars as pl
 
 from backtest_assets.defs.admission import Admitted
-from backtest_assets.defs.guard import Guard, every_row, inspect, refusal_failure
+from backtest_assets.defs.frozen import frozen_run
+from backtest_assets.defs.guard import Guard, every_row
 from backtest_assets.defs.listing import listing_of
 from backtest_assets.defs.publish import AssetEvent, Made, publish
 from backtest_assets.defs.reads import EXECUTION_TABLES, READS, is_chronicle
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.defs.scope import admit
 from backtest_assets.domain.market import Listing, Partition
-from backtest_assets.domain.run import ResearchRun, run_from_dict
+from backtest_assets.domain.run import ResearchRun
 from backtest_assets.lake.publication import Input
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.contract import Table
@@ -176,16 +176,3 @@ def chronicle_rows(lake: Lake, table: Table, admitted: Iterable[Admitted]) -> pl
         )
         for one in admitted
     )
-
-
-def frozen_run(instance: dg.DagsterInstance, lake: LakeResource, run_id: str) -> ResearchRun:
-    """Read the frozen settings of a run.
-
-    Raises:
-        dagster.Failure: if the run was never frozen, or its settings may not be read.
-    """
-    asked = inspect(instance, lake, "research_run", [Partition.of_run(run_id)])
-    if asked.refused:
-        raise refusal_failure(asked.refused)
-    rows = lake.lake.scan([asked.admitted[0].publication]).collect()
-    return run_from_dict({name: json.loads(text) for name, text in rows.select("setting", "value_json").iter_rows()})

@@ -11,10 +11,10 @@ import polars as pl
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.assets.raw import foreign_source
-from backtest_assets.defs.assets.run import check_unchanged
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.desk import PROMOTE
 from backtest_assets.defs.freshness import is_fresh_research, stale_derived, stale_raw
+from backtest_assets.defs.frozen import check_unchanged
 from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.jobs import DISCOVERY, EXECUTION, MARKET
 from backtest_assets.defs.partitions import MONTHS, RUNS, SYMBOLS

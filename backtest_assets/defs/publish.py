@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import dagster as dg
 import polars as pl
@@ -24,6 +24,15 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG
 
 from backtest_assets.defs.code_version import code_version
 from backtest_assets.defs.growth import growth_of
+from backtest_assets.defs.metadata import (
+    class_of,
+    class_tags,
+    publication_facts,
+    severity_of,
+    tables_of,
+    verdict_facts,
+    without_origins,
+)
 from backtest_assets.defs.reads import CHRONICLES
 from backtest_assets.defs.resources import LakeResource, now
 from backtest_assets.domain.gate import Severity, Verdict
@@ -35,11 +44,6 @@ from backtest_assets.gates.registry import GATES
 from backtest_assets.lake.publication import Input, Publication
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.contract import Table
-
-RUN_CLASS: Final = "run_class"
-"""What says with everything a run makes whether it is production or diagnostic."""
-MAX_SHOWN: Final = 200
-"""Rows of a table in a materialisation's metadata: every event of the log is read whole, and lists are for SQL."""
 
 AssetEvent: TypeAlias = dg.MaterializeResult[Any] | dg.AssetMaterialization | AssetCheckEvaluation | dg.AssetCheckResult
 
@@ -95,7 +99,7 @@ class _Step:
         """What the manifest keeps: the maker's facts, and the market limits, those by name that are not the default."""
         limits = self.lake.settings.limits
         if self.table.layer != "market":
-            return made.notes if made.run is None else {**made.notes, **_class_of(made.run)}
+            return made.notes if made.run is None else {**made.notes, **class_of(made.run)}
         return {**made.notes, "limits_digest": limits.digest} | ({"limits": limits.changed} if limits.changed else {})
 
 
@@ -153,7 +157,7 @@ def publish(
         red = sum(not one.answers[i].verdict.passed for one in settled)
         text = f"{red} of the {len(settled)} partitions of this run are red; each partition's own verdict is under Partitions"
         yield dg.AssetCheckResult(
-            check_name=gate.name, passed=red == 0, severity=_severity(gate.severity), description=text
+            check_name=gate.name, passed=red == 0, severity=severity_of(gate.severity), description=text
         )
 
 
@@ -246,7 +250,7 @@ def _materializations(
             yield dg.AssetMaterialization(
                 step.table.name,
                 partition=one.partition.label,
-                metadata=common | _facts(publication) | _tables(one.shown),
+                metadata=common | publication_facts(publication) | tables_of(one.shown),
                 tags={DATA_VERSION_TAG: publication.digest},
             )
         return
@@ -254,12 +258,15 @@ def _materializations(
         one, publication = greens[0]
         yield dg.MaterializeResult(
             asset_key=step.table.name,
-            metadata=common | _facts(publication) | _tables(one.shown),
+            metadata=common | publication_facts(publication) | tables_of(one.shown),
             data_version=dg.DataVersion(publication.digest),
-            tags=_class_tags(publication.notes),
+            tags=class_tags(publication.notes),
         )
         return
-    _tell(step, {one.partition.label: _facts(publication) | _tables(one.shown) for one, publication in greens})
+    _tell(
+        step,
+        {one.partition.label: publication_facts(publication) | tables_of(one.shown) for one, publication in greens},
+    )
     yield dg.MaterializeResult(asset_key=step.table.name, metadata=common)
 
 
@@ -274,47 +281,6 @@ def _tell(step: _Step, facts: Mapping[str, Mapping[str, Any]]) -> None:
     told = {AssetMetadataHandle(asset_key=key, partition_key=label): fact for label, fact in facts.items()}
     before = execution._metadata_accumulator.per_output_metadata  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way is linear
     execution._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata={**before, **told})  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # likewise
-
-
-def _facts(publication: Publication) -> dict[str, str | int | dg.MetadataValue]:
-    consumed = [{"table": i.table, "partition": i.partition, "digest": i.digest} for i in publication.inputs]
-    return {
-        **_short(publication.notes),  # first: no note of a source takes the place of a fact
-        "dagster/row_count": publication.n_rows,
-        "digest": publication.digest,
-        "publication": publication.publication_id,
-        "inputs": dg.MetadataValue.json(consumed),
-    }
-
-
-def _class_of(run: ResearchRun) -> Mapping[str, str]:
-    """Say on everything a run makes whether its strict rules held (R78, R84, R90)."""
-    return {RUN_CLASS: run.run_class, "non_production_overrides": ",".join(run.non_production_overrides)}
-
-
-def _class_tags(notes: Mapping[str, str]) -> dict[str, str]:
-    """Tag what a run makes with its class, by which the UI filters; nothing for the market layer."""
-    return {f"backtest_assets/{RUN_CLASS}": notes[RUN_CLASS]} if RUN_CLASS in notes else {}
-
-
-def _tables(shown: Mapping[str, pl.DataFrame]) -> dict[str, dg.MetadataValue]:
-    """Return small tables as the UI shows them; what is too long for an event says how many rows it leaves out."""
-    told: dict[str, dg.MetadataValue] = {}
-    for name, frame in shown.items():
-        schema = dg.TableSchema([dg.TableColumn(column, str(dtype)) for column, dtype in frame.schema.items()])
-        told[name] = dg.MetadataValue.table(_records(frame.head(MAX_SHOWN).iter_rows(named=True)), schema=schema)
-        if frame.height > MAX_SHOWN:
-            told[f"{name}_left_out"] = dg.MetadataValue.int(frame.height - MAX_SHOWN)
-    return told
-
-
-def _records(rows: Iterable[Mapping[str, object]]) -> list[dg.TableRecord]:
-    return [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows]
-
-
-def _short(notes: Mapping[str, str]) -> Mapping[str, str]:
-    """Leave out the origins: they are rows of `coverage`, and would make every event long."""
-    return {name: text for name, text in notes.items() if name != "origins"}
 
 
 def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetCheckEvaluation]:
@@ -339,7 +305,7 @@ def _evaluations(step: _Step, settled: Sequence[_Settled]) -> Iterator[AssetChec
                 passed=answer.verdict.passed,
                 metadata=_verdict_metadata(answer.verdict, one),
                 target_materialization_data=target,
-                severity=_severity(answer.severity),
+                severity=severity_of(answer.severity),
                 description=answer.verdict.detail,
                 blocking=answer.severity is Severity.ERROR,
                 partition=one.partition.label,
@@ -350,44 +316,21 @@ def _result(gate: Gate, answer: Answer, one: _Settled) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=gate.name,
         passed=answer.verdict.passed,
-        severity=_severity(answer.severity),
+        severity=severity_of(answer.severity),
         description=answer.verdict.detail,
         metadata=_verdict_metadata(answer.verdict, one),
     )
 
 
 def _verdict_metadata(verdict: Verdict, one: _Settled) -> dict[str, dg.MetadataValue]:
-    facts: dict[str, dg.MetadataValue] = {
-        "observed": _number(verdict.observed),
-        "limit": _number(verdict.limit),
-        "unit": dg.MetadataValue.text(verdict.unit),
-    }
-    for name, rows in (("examples", verdict.examples), ("compared", verdict.compared)):
-        if rows:
-            facts[name] = dg.MetadataValue.table(_records(rows))
+    facts = verdict_facts(verdict)
     if one.publication is not None:
         facts["digest"] = dg.MetadataValue.text(one.publication.digest)
         facts["publication"] = dg.MetadataValue.text(one.publication.publication_id)
     if one.quarantined is not None:
         facts["quarantine"] = dg.MetadataValue.text(one.quarantined)
-        facts = {name: dg.MetadataValue.text(text) for name, text in _short(one.attempt).items()} | facts
+        facts = {name: dg.MetadataValue.text(text) for name, text in without_origins(one.attempt).items()} | facts
     return facts
-
-
-def _number(value: float) -> dg.MetadataValue:
-    return dg.MetadataValue.float(float(value)) if math.isfinite(value) else dg.MetadataValue.text(str(value))
-
-
-def _plain(value: object) -> str | float | int | bool | None:
-    if isinstance(value, float) and value != value:  # noqa: PLR0124  # NaN is not valid JSON
-        return "NaN"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value if isinstance(value, (str, float, int, bool)) or value is None else str(value)
-
-
-def _severity(severity: Severity) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity[severity.value]
 
 
 def _failure(table: Table, refused: Sequence[_Settled], n_settled: int) -> dg.Failure:

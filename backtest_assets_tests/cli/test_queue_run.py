@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from backtest_assets.defs.desk import DECISION_TAG
+from backtest_assets.domain import run as domain_run
+from backtest_assets.domain.run import settings_fields
 from backtest_assets.lake.store import Lake
 from backtest_assets_tests.cli.terminal import call, told_in_dagster
 
@@ -48,6 +50,19 @@ def test_r63_r84_whatever_says_a_decision_says_the_class_of_the_run_and_its_over
     assert "require_capacity_pass,naive_min_trades" == run["non_production_overrides"]
     (line,) = [line for line in call(root, "runs").splitlines() if " R7 " in line]
     assert re.search(r"KEEP_RESEARCH\W+diagnostic\W+require_capacity_pass,naive_min_trades", line)
+
+
+def test_a_run_that_another_version_froze_is_said_to_be_one_and_hides_no_other(kept: tuple[Path, str], monkeypatch):
+    """That version knew a setting less."""
+    fewer = tuple(item for item in settings_fields() if item.name != "naive_min_trades")
+    monkeypatch.setattr(domain_run, "settings_fields", lambda: fewer)
+    said = call(kept[0], "gates", "R7", code=1)
+    assert "run R7 was frozen by another version of this program" in said
+    assert "unknown settings naive_min_trades" in said
+    assert "use a new run_id" in said
+    listed = call(kept[0], "runs")
+    assert "not shown: run R7 was frozen by another version" in listed
+    assert "0 distinct" in listed
 
 
 def test_discover_says_what_it_found_and_of_which_class_it_is(kept: tuple[Path, str]):

@@ -13,7 +13,7 @@ import pytest
 from backtest_assets.defs.assets import events as assets
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.driver import MarketOrder, _execute, drive_market, run_rows
-from backtest_assets.defs.publish import MAX_SHOWN, _tables
+from backtest_assets.defs.metadata import MAX_SHOWN, tables_of
 from backtest_assets.defs.scope import warmup_partitions, window_partitions
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.event import EventType
@@ -155,7 +155,7 @@ def test_the_counts_of_the_tables_agree_and_are_not_of_nothing(made: tuple[World
 
 def test_a_table_too_long_for_an_event_says_how_many_rows_it_leaves_out():
     long = pl.DataFrame({"n": range(MAX_SHOWN + 3), "x": [float("nan")] * (MAX_SHOWN + 3)})
-    shown = _tables({"rows": long, "none": long.clear()})
+    shown = tables_of({"rows": long, "none": long.clear()})
     assert {"rows", "rows_left_out", "none"} == set(shown)
     assert (3, MAX_SHOWN) == (shown["rows_left_out"].value, len(records(shown["rows"])))
     assert {"n": 0, "x": "NaN"} == records(shown["rows"])[0]

@@ -18,10 +18,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from backtest_assets.definitions import build_defs
 from backtest_assets.defs import guard, publish
-from backtest_assets.defs.assets.run import check_unchanged, settings_frame
 from backtest_assets.defs.config import config_from_run
 from backtest_assets.defs.driver import MarketOrder, Session, _execute, drive_market
 from backtest_assets.defs.event_storage import PooledSqliteEventLogStorage
+from backtest_assets.defs.frozen import check_unchanged, settings_frame
 from backtest_assets.defs.guard import Guard, inspect
 from backtest_assets.defs.reads import Read
 from backtest_assets.defs.resources import LakeResource

@@ -3,8 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backtest_assets.domain.bounds import DEMANDS, OVERRIDES, PERMISSIONS
 from backtest_assets.domain.event import EventType
-from backtest_assets.domain.run import DEMANDS, OVERRIDES, PERMISSIONS, ResearchRun, run_from_dict, settings_fields
+from backtest_assets.domain.run import ResearchRun, run_from_dict, settings_fields
 from backtest_assets.domain.sensor import SensorDataset
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import SettingsError, UsageError
