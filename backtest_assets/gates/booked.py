@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.clock import BAR_US
+from backtest_assets.domain.clock import BAR_US, DAY_US
 from backtest_assets.domain.event import EventType, SideRule, Variant
 from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
@@ -26,7 +26,6 @@ Key: TypeAlias = tuple[str, int, int]
 TRAIN, VALIDATION = 0, 1
 _SPLITS: Final = {Split.TRAIN.value: TRAIN, Split.VALIDATION.value: VALIDATION}
 _EPOCH: Final = date(1970, 1, 1)
-_DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def first_day(run: ResearchRun, split: Split) -> int:
 
 def day_of(instant_us: IntArray) -> IntArray:
     """Return the UTC day of instants, since 1970 [days]."""
-    return instant_us // _DAY_US
+    return instant_us // DAY_US
 
 
 def _events(evidence: Evidence, families: Collection[EventType]) -> pl.DataFrame:

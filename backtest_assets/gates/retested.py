@@ -13,11 +13,10 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from backtest_assets.domain.clock import DAY_US
 from backtest_assets.domain.event import EventType, SideRule
 from backtest_assets.domain.run import HOLD_GRID_BARS, SEED, ResearchRun
 from backtest_assets.domain.split import Split
-from backtest_assets.gates.booked import TRAIN, VALIDATION, Booked, Trades, first_day, sign_of, train_returns
+from backtest_assets.gates.booked import TRAIN, VALIDATION, Booked, Trades, day_of, first_day, sign_of, train_returns
 from backtest_assets.gates.gate import Evidence
 from backtest_assets.gates.queue import cells_asked
 from backtest_assets.research.hypotheses.criteria import ELIGIBILITY, EXCURSION_QUANTILE
@@ -180,7 +179,7 @@ def _measured(
 
 def _entry_days(entered_us: IntArray, mine: FloatArray) -> FloatArray:
     """Count the days on which each condition's trades were entered."""
-    _, day = np.unique(entered_us // DAY_US, return_inverse=True)
+    _, day = np.unique(day_of(entered_us), return_inverse=True)
     on_day = np.zeros((entered_us.size, int(day.max(initial=-1)) + 1))
     on_day[np.arange(entered_us.size), day] = 1.0
     return (mine @ on_day > 0).sum(axis=1).astype(np.float64)

@@ -64,7 +64,7 @@ def count_trials(ledgers: pl.DataFrame, outcomes_digest: str) -> pl.DataFrame:
 
     A search of dependent trials is worth the number of independent ones whose luckiest shows as much: the shared bootstrap
     of a run measured what its luckiest shows. Searches are added up: on the same outcomes only with the hypotheses that
-    no larger search tried there (the same rule on the same data is one trial, whatever the settings), on other outcomes
+    no larger search tried there (tried there once more, by other settings, a rule makes the luckiest no luckier), on other outcomes
     in full, though windows may overlap. A search of which the luckiest is unknown counts each hypothesis. Delays and
     neighbours can only reject what was selected: they are trials, and never the luckiest. The sum is an upper bound.
 
