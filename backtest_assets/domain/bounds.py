@@ -32,6 +32,15 @@ DEMANDS: Final = (
 OVERRIDES: Final = (*PERMISSIONS, *DEMANDS)
 """Settings whose strict value is their default; a laxer one makes the run diagnostic: never decision grade (R63, R78, R90)."""
 
+CAPS: Final = (
+    "max_strategy_exposure",
+    "max_symbol_exposure",
+    "max_gross_exposure",
+    "max_net_exposure",
+    "max_new_exposure",
+)
+"""Settings that cap exposure over all blueprints and symbols; a blueprint's own caps hold beside them."""
+
 _UNBOUNDED: Final = 1e9
 RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "universe_top_n": (0, 1000, "give 0 to 1000 symbols"),
@@ -62,6 +71,7 @@ RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "blueprints_top_k": (1, 1000, "give 1 to 1000"),
     "strategy_builder_top_k_per_event": (1, 1000, "give 1 to 1000 edge candidates"),
     "strategy_builder_max_candidates": (1, 1000, "give 1 to 1000 strategy candidates"),
+    **dict.fromkeys(CAPS, (1e-9, 100, "give a fraction of equity above 0 and up to 100")),
     "walkforward_drawdown_cluster_top_frac": (1e-9, 1, "give a share above 0 and up to 1"),
     "walkforward_drawdown_tail_q": (1e-9, 1 - 1e-9, "give a quantile between 0 and 1"),
     "promotion_regime_max_share": (0, 1, "give a share of 0 to 1"),

@@ -167,6 +167,20 @@ class ResearchRun:
         "1: a candidate without its hypothesis or expectancy is skipped and counted; the run is diagnostic (R70).",
     )
 
+    max_strategy_exposure: float = _setting(
+        1.0, "caps", "Cap on what one blueprint holds over all symbols [fraction of equity]."
+    )
+    max_symbol_exposure: float = _setting(
+        1.0, "caps", "Cap on what all blueprints hold of one symbol [fraction of equity]."
+    )
+    max_gross_exposure: float = _setting(1.0, "caps", "Cap on all that is held [fraction of equity].")
+    max_net_exposure: float = _setting(
+        1.0,
+        "caps",
+        "Cap on all longs and on all shorts; neither gives the other room, as it may leave first [fraction of equity].",
+    )
+    max_new_exposure: float = _setting(1.0, "caps", "Cap on what is entered at one bar's open [fraction of equity].")
+
     walkforward_train_frac: float = _setting(0.6, "walkforward", "Train share of the run's days (R41).")
     walkforward_validation_frac: float = _setting(0.2, "walkforward", "Validation share of the run's days (R42).")
     walkforward_embargo_days: int = _setting(0, "walkforward", "Days skipped after train and after validation (R40).")

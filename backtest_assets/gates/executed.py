@@ -1,5 +1,6 @@
 """What the gates of execution share: the executed blueprints as rows, the bars they met, equality up to rounding."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
@@ -60,10 +61,35 @@ def bars_of(evidence: Evidence) -> pl.DataFrame:
     return evidence.inputs["bars_um"].select("symbol", "open_at", "open", "high", "low", "close", "is_gap")
 
 
-def caps(evidence: Evidence) -> tuple[float, float]:
-    """Return the strictest cap per symbol and the strictest gross cap of the executed blueprints [fraction of equity]."""
-    sizes = [spec.sizing for spec in executed_specs(evidence)]
-    return min(size.max_symbol_exposure for size in sizes), min(size.max_gross_leverage for size in sizes)
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What may be held at once, by the run and by its executed blueprints [fraction of equity].
+
+    Attributes:
+        symbol: of one symbol.
+        gross: of everything.
+        strategy: of one blueprint.
+        side: of all longs, and of all shorts.
+        new: entered at one bar's open.
+    """
+
+    symbol: float
+    gross: float
+    strategy: float
+    side: float
+    new: float
+
+
+def caps(evidence: Evidence) -> Caps:
+    """Return the caps: the run's, or a stricter one of an executed blueprint."""
+    sizes, run = [spec.sizing for spec in executed_specs(evidence)], evidence.settings
+    return Caps(
+        min([run.max_symbol_exposure, *(size.max_symbol_exposure for size in sizes)]),
+        min([run.max_gross_exposure, *(size.max_gross_leverage for size in sizes)]),
+        run.max_strategy_exposure,
+        run.max_net_exposure,
+        run.max_new_exposure,
+    )
 
 
 def budgets(evidence: Evidence) -> tuple[float, float]:

@@ -93,12 +93,24 @@ def _out_of_scope(evidence: Evidence) -> pl.DataFrame:
 
 
 def _over_caps(evidence: Evidence) -> pl.DataFrame:
-    per_symbol, gross = caps(evidence)
-    held = evidence.frame.with_columns(pl.col("exposure_after").abs()).group_by("open_at", "symbol")
-    sums = held.agg(pl.col("exposure_after").sum(), n_null=pl.col("exposure_after").null_count())
-    rows = sums.with_columns(gross=pl.col("exposure_after").sum().over("open_at"))
-    within = (pl.col("exposure_after") <= per_symbol + TOLERANCE) & (pl.col("gross") <= gross + TOLERANCE)
-    return broken(rows, within & (pl.col("n_null") == 0) & pl.col("open_at").is_not_null())
+    limits, held = caps(evidence), pl.col("exposure_after")
+    size = held.abs()
+    rows = evidence.frame.with_columns(
+        of_symbol=size.sum().over("open_at", "symbol"),
+        of_strategy=size.sum().over("open_at", "blueprint_id"),
+        gross=size.sum().over("open_at"),
+        longs=held.clip(lower_bound=0).sum().over("open_at"),
+        shorts=-held.clip(upper_bound=0).sum().over("open_at"),
+    )
+    within = {
+        "of_symbol": limits.symbol,
+        "of_strategy": limits.strategy,
+        "gross": limits.gross,
+        "longs": limits.side,
+        "shorts": limits.side,
+    }
+    is_known = held.is_not_null() & pl.col("open_at").is_not_null()
+    return broken(rows, is_known & pl.all_horizontal(pl.col(n) <= most + TOLERANCE for n, most in within.items()))
 
 
 GATES_SIMULATION_LEDGER: Final = (
@@ -119,7 +131,7 @@ GATES_SIMULATION_LEDGER: Final = (
         fix="compare with settlements_um of that month; rebuild simulation_ledger if funding was ingested again",
     ),
     rows_gate("inside_scope", "Only executed blueprints trade, and only their symbols.", _out_of_scope, fix=FIX_INPUTS),
-    rows_gate("caps_hold_per_bar", "Exposure at every bar's close keeps the symbol and the gross cap.", _over_caps, fix=FIX_CODE),
+    rows_gate("caps_hold_per_bar", "Exposure at every bar's close keeps the caps of symbol, strategy, gross and side.", _over_caps, fix=FIX_CODE),
 )  # fmt: skip  # one gate, one line where it fits
 """Inputs: bars_um, settlements_um, blueprints."""
 

@@ -254,22 +254,35 @@ def _overlapping(evidence: Evidence) -> pl.DataFrame:
 
 
 def _over_caps_at_entry(evidence: Evidence) -> pl.DataFrame:
-    (per_symbol, gross), (symbol_risk, gross_risk) = caps(evidence), budgets(evidence)
+    most, (symbol_risk, gross_risk) = caps(evidence), budgets(evidence)
     risk = (pl.col("entry_price") - pl.col("stop_price")).abs() / pl.col("entry_price") * pl.col("exposure")
     rows = _filled(evidence).with_columns(risk=risk)
     at_open = (pl.col("exit_price") == pl.col("open")) & (pl.col("n_bars_held") > 0)
     freed = pl.when(at_open).then("exited_at").otherwise(pl.col("exited_at") + BAR)
+    names, size = ("trade_id", "symbol", "blueprint_id", "side"), pl.col("exposure")
     moves = pl.concat([
-        rows.select("trade_id", "symbol", at="entered_at", order=1, change="exposure", risk="risk"),
-        rows.select("trade_id", "symbol", at=freed, order=0, change=-pl.col("exposure"), risk=-pl.col("risk")),
+        rows.select(*names, at="entered_at", order=1, change=size, risk="risk", new=size),
+        rows.select(*names, at=freed, order=0, change=-size, risk=-pl.col("risk"), new=0.0),
     ]).sort("at", "order")  # fmt: skip  # what is freed at an open may be taken at that open
+    change, risk = pl.col("change").cum_sum(), pl.col("risk").cum_sum()
     sums = moves.with_columns(
-        gross=pl.col("change").cum_sum(),
-        own=pl.col("change").cum_sum().over("symbol"),
-        gross_risk=pl.col("risk").cum_sum(),
-        own_risk=pl.col("risk").cum_sum().over("symbol"),
+        gross=change,
+        of_symbol=change.over("symbol"),
+        of_strategy=change.over("blueprint_id"),
+        of_side=change.over("side"),
+        entered=pl.col("new").sum().over("at"),
+        gross_risk=risk,
+        own_risk=risk.over("symbol"),
     )
-    limits = {"gross": gross, "own": per_symbol, "gross_risk": gross_risk, "own_risk": symbol_risk}
+    limits = {
+        "gross": most.gross,
+        "of_symbol": most.symbol,
+        "of_strategy": most.strategy,
+        "of_side": most.side,
+        "entered": most.new,
+        "gross_risk": gross_risk,
+        "own_risk": symbol_risk,
+    }
     return broken(sums, pl.all_horizontal(pl.col(name) <= limit + TOLERANCE for name, limit in limits.items()))
 
 
@@ -314,7 +327,7 @@ GATES_TRADES: Final = (
     rows_gate("size_as_asked", "No position is larger than its blueprint's sizing and throttles ask for.", _missized, fix=FIX_CODE),
     rows_gate("triggered_by_an_event", "Every trade has its event, side and delay.", _without_trigger, fix=FIX_INPUTS),
     rows_gate("one_position_at_a_time", "A blueprint holds one position per symbol and keeps its cooldown.", _overlapping, fix=FIX_CODE),
-    rows_gate("caps_hold_at_entries", "Exposure and risk keep the caps and budgets of symbol and portfolio at every fill.", _over_caps_at_entry, fix=FIX_CODE),
+    rows_gate("caps_hold_at_entries", "Exposure and risk keep every cap and budget at every fill: symbol, strategy, side, portfolio, entered at once.", _over_caps_at_entry, fix=FIX_CODE),
     rows_gate("splits_labelled", "A trade's split is that of its trigger by the run's one plan, and its exit lies in it.", _mislabelled, fix=FIX_INPUTS),
     limit_gate(
         "few_trades",

@@ -104,12 +104,19 @@ class Caps(NamedTuple):
         gross_exposure: cap on the sum of all exposures [fraction of equity].
         series_risk: cap on the sum of exposure times stop distance of one series [fraction of equity].
         gross_risk: cap on that sum over everything [fraction of equity].
+        rule_exposure: cap on the sum of exposures of one rule over all series [fraction of equity].
+        net_exposure: cap on the sum of exposures of one side; what is held the other way gives no room, since it may
+            leave first, so the net never exceeds the cap either [fraction of equity].
+        new_exposure: cap on the sum of exposures entered at one bar's open [fraction of equity].
     """
 
     series_exposure: float
     gross_exposure: float
     series_risk: float = math.inf
     gross_risk: float = math.inf
+    rule_exposure: float = math.inf
+    net_exposure: float = math.inf
+    new_exposure: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,28 +276,36 @@ def _pass(orders: Orders, rules: Rules, prices: Prices, caps: Caps) -> tuple[Int
     n_orders, state = orders.bar.size, (rules.time_stop_bars.size, prices.open.shape[0])
     whole, fractions = np.empty((n_orders, 4), np.int64), np.empty((n_orders, 6), np.float64)
     frees_at, again_at = np.zeros(state, np.int64), np.zeros(state, np.int64)
-    held, risked = np.zeros(state, np.float64), np.zeros(state, np.float64)
+    held, risked, sides = np.zeros(state, np.float64), np.zeros(state, np.float64), np.zeros(state, np.int64)
+    newest, entered = -1, 0.0
     n = 0
     for i in range(n_orders):
-        bar, s, r = orders.bar[i], orders.series[i], orders.rule[i]
+        bar, s, r, side = orders.bar[i], orders.series[i], orders.rule[i], orders.side[i]
         if bar < 0 or bar >= prices.n_known[s] or np.isnan(prices.open[s, bar]) or bar < again_at[r, s]:
             continue
-        own, gross, own_risk, gross_risk = 0.0, 0.0, 0.0, 0.0
+        own, gross, own_risk, gross_risk, of_rule, of_side = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for other in range(state[0]):
             for series in range(state[1]):
                 if frees_at[other, series] > bar:
-                    gross += held[other, series]
+                    size = held[other, series]
+                    gross += size
                     gross_risk += risked[other, series]
+                    of_rule += size if other == r else 0.0
+                    of_side += size if sides[other, series] == side else 0.0
                     if series == s:
-                        own += held[other, series]
+                        own += size
                         own_risk += risked[other, series]
+        if bar > newest:
+            newest, entered = bar, 0.0
         stop_frac = orders.stop_frac[i]
         room = min(orders.exposure[i], caps.series_exposure - own, caps.gross_exposure - gross)
+        room = min(room, caps.rule_exposure - of_rule, caps.net_exposure - of_side, caps.new_exposure - entered)
         room = min(room, (caps.series_risk - own_risk) / stop_frac, (caps.gross_risk - gross_risk) / stop_frac)
         if room < LEAST_EXPOSURE:
             continue
         last, reason, at_open, price, stop, adverse, favourable = _exit(orders, i, rules, prices)
-        held[r, s], risked[r, s] = room, room * stop_frac
+        held[r, s], risked[r, s], sides[r, s] = room, room * stop_frac, side
+        entered += room
         frees_at[r, s] = last if at_open else last + 1
         again_at[r, s] = last + 1 + rules.cooldown_bars[r]
         whole[n, 0], whole[n, 1], whole[n, 2], whole[n, 3] = i, last, reason, 1 if at_open else 0

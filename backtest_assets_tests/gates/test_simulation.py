@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.blueprint import Confirmation, Invalidation, Overlay, blueprint_from_json
+from backtest_assets.domain.bounds import CAPS
 from backtest_assets.domain.clock import BAR
 from backtest_assets.gates.simulation import GATES_BACKTEST_METRICS, GATES_SIMULATION_LEDGER, GATES_TRADES
 from backtest_assets_tests.research.simulation.asking import all_null, answers, red, spoil
@@ -164,6 +165,14 @@ def test_spoilt_metrics_are_caught(case):
     gate, frame = METRICS_SPOILT[case]
     named = frame.rename({frame.columns[-1]: "value"}) if "value" not in frame.columns else frame
     assert gate in blocking("backtest_metrics", named)
+
+
+@pytest.mark.parametrize("cap", CAPS)
+def test_exposure_beyond_a_cap_of_the_run_is_caught_at_the_fill_and_at_the_close(cap):
+    stricter = replace(DONE, run=replace(DONE.run, **{cap: 0.3}))
+    assert "caps_hold_at_entries" in red(stricter, "trades", GATES_TRADES, TRADES)
+    if cap != "max_new_exposure":  # what is entered at once is seen in the trades alone
+        assert "caps_hold_per_bar" in red(stricter, "simulation_ledger", GATES_SIMULATION_LEDGER, LEDGER)
 
 
 RICH = random_results(11, specs=every_field)

@@ -170,6 +170,27 @@ def test_risk_budgets_cap_the_sum_of_losses_at_the_first_stops():
     assert pytest.approx([0.5, 0.5, 0.2]) == gross.exposure.tolist()
 
 
+def capped(caps: dict[str, float], side=(1, 1, 1), bar=(0, 0, 0), rule=(0, 1, 2)):
+    several = Rules(np.full(3, 9), np.zeros(3, np.int64), np.zeros(3), np.full(3, -1), NOTHING_INVALID)
+    wanted = orders(*bar, exposure=0.5)._replace(rule=np.array(rule), side=np.array(side), series=np.arange(3))
+    each = [np.repeat(prices, 3, axis=0) for prices in grid(*[FLAT] * 3)[:4]]
+    prices = Prices(each[0], each[1], each[2], each[3], np.full(3, 3))
+    held = run_orders(wanted, several, prices, Caps(9.0, 9.0)._replace(**caps))
+    return dict(zip(held.order.tolist(), held.exposure.tolist(), strict=True))
+
+
+def test_the_cap_of_a_rule_holds_over_all_series():
+    assert capped({"rule_exposure": 0.7}, rule=(0, 1, 0)) == pytest.approx({0: 0.5, 1: 0.5, 2: 0.2})
+
+
+def test_what_is_held_the_other_way_gives_no_room_under_the_net_cap():
+    assert capped({"net_exposure": 0.7}, side=(1, -1, 1)) == pytest.approx({0: 0.5, 1: 0.5, 2: 0.2})
+
+
+def test_what_is_entered_at_one_open_is_capped_and_the_next_bar_has_its_own():
+    assert capped({"new_exposure": 0.7}, bar=(0, 0, 1)) == pytest.approx({0: 0.5, 1: 0.2, 2: 0.5})
+
+
 def plain_exit(prices, s, bar, *, side, stop, target, trail, time_stop, break_even, invalid):
     """One exit, said over the bars held so far instead of with a running state."""
     entry = mark = prices.open[s, bar]
@@ -231,11 +252,25 @@ def plain(orders, rules, prices, caps):
             caps.gross_exposure - sum(h["size"] for h in active),
             (caps.series_risk - sum(h["size"] * h["stop"] for h in here)) / stop,
             (caps.gross_risk - sum(h["size"] * h["stop"] for h in active)) / stop,
+            caps.rule_exposure - sum(h["size"] for h in active if h["r"] == r),
+            caps.net_exposure - sum(h["size"] for h in active if h["side"] == orders.side[i]),
+            caps.new_exposure - sum(h["size"] for h in held if h["bar"] == bar),
         )
         if room < 1e-9:
             continue
         leave, reason, price, at_open = plain_exit(prices, s, bar, **plain_rule(orders, rules, i))
-        held.append({"r": r, "s": s, "exit": leave, "at_open": at_open, "size": room, "stop": stop})
+        held.append(
+            {
+                "r": r,
+                "s": s,
+                "exit": leave,
+                "at_open": at_open,
+                "size": room,
+                "stop": stop,
+                "side": orders.side[i],
+                "bar": bar,
+            }
+        )
         answer.append((i, leave, reason, float(price), float(room)))
     return answer
 
@@ -281,7 +316,7 @@ def rows_of(held):
 @given(st.integers(0, 2**32 - 1))
 def test_the_kernel_agrees_with_a_plain_walk_on_random_markets(seed):
     wanted, rule, prices = random_case(seed)
-    caps = Caps(0.8, 1.2, 0.02, 0.03)
+    caps = Caps(0.8, 1.2, 0.02, 0.03, *np.random.default_rng(seed).uniform([0.3, 0.4, 0.3], [1.0, 1.0, 1.0]))
     found, expected = rows_of(run_orders(wanted, rule, prices, caps)), plain(wanted, rule, prices, caps)
     assert [row[:3] for row in expected] == [row[:3] for row in found]
     assert np.allclose([row[3:] for row in expected], [row[3:] for row in found], rtol=1e-12)

@@ -20,10 +20,12 @@ class OrderBook:
     Attributes:
         entries: what the executed blueprints want, best rank first.
         orders: the same as arrays; a series is a row of the market's grid.
+        run: gives the caps.
     """
 
     entries: Entries
     orders: Orders
+    run: ResearchRun
 
     @classmethod
     def read(
@@ -46,7 +48,7 @@ class OrderBook:
         """
         specs = tuple(_specs(blueprints, run=run))
         entries = Entries.read(specs, events, context, features=features, bars=bars, grid=market.grid)
-        return cls(entries, entries.orders(market.grid))
+        return cls(entries, entries.orders(market.grid), run)
 
     @property
     def rules(self) -> Rules:
@@ -55,13 +57,16 @@ class OrderBook:
 
     @property
     def caps(self) -> Caps:
-        """The strictest of each cap and budget of all blueprints: each holds for everything held."""
-        sizes = [spec.sizing for spec in self.entries.specs]
+        """The run's caps, and the strictest of each cap and budget of all blueprints: each holds for everything held."""
+        run, sizes = self.run, [spec.sizing for spec in self.entries.specs]
         return Caps(
-            min((size.max_symbol_exposure for size in sizes), default=1.0),
-            min((size.max_gross_leverage for size in sizes), default=1.0),
+            min([run.max_symbol_exposure, *(size.max_symbol_exposure for size in sizes)]),
+            min([run.max_gross_exposure, *(size.max_gross_leverage for size in sizes)]),
             min((size.symbol_risk_budget for size in sizes), default=1.0),
             min((size.portfolio_risk_budget for size in sizes), default=1.0),
+            run.max_strategy_exposure,
+            run.max_net_exposure,
+            run.max_new_exposure,
         )
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.blueprint import Blueprint, ConditionNode, Confirmation, Invalidation, Overlay, SymbolScope
+from backtest_assets.domain.bounds import CAPS
 from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.cost import CostModel
 from backtest_assets.domain.event import SideRule
@@ -112,7 +113,7 @@ def test_the_symbol_cap_shrinks_the_later_blueprint_and_the_gross_cap_the_other_
     bars = pl.concat([set_bars({}), set_bars({}, symbol=B)])
     events = pl.concat([events_at([100]), events_at([100], symbol=B)])
     specs = [blueprint(name, scale=0.6, symbol_cap=0.8, gross_cap=1.5) for name in ("first", "second")]
-    found = simulated(bars, *specs, events=events, run=a_run())
+    found = simulated(bars, *specs, events=events, run=a_run(**dict.fromkeys(CAPS, 9.0)))
     sizes = found.trades.select("blueprint_id", "symbol", "exposure").sort("blueprint_id", "symbol").rows()
     assert [
         ("first", A, 0.6),
@@ -125,6 +126,24 @@ def test_the_symbol_cap_shrinks_the_later_blueprint_and_the_gross_cap_the_other_
 def test_the_strictest_cap_of_all_blueprints_holds_for_all():
     specs = [blueprint("wide", scale=0.9), blueprint("strict", scale=0.3, gross_cap=0.4)]
     assert simulated(set_bars({}), *specs).trades["exposure"].to_list() == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("caps", "expected"),
+    [
+        ({"max_strategy_exposure": 0.5}, [0.4, 0.1, 0.4, 0.1]),
+        ({"max_symbol_exposure": 0.5}, [0.4, 0.4, 0.1, 0.1]),
+        ({"max_gross_exposure": 0.9}, [0.4, 0.4, 0.1]),
+        ({"max_net_exposure": 1.0}, [0.4, 0.4, 0.2]),
+        ({"max_new_exposure": 0.7}, [0.4, 0.3]),
+    ],
+)
+def test_d7_a_cap_of_the_run_holds_over_all_blueprints_and_symbols(caps, expected):
+    bars = pl.concat([set_bars({}), set_bars({}, symbol=B)])
+    events = pl.concat([events_at([100]), events_at([100], symbol=B)])
+    specs = [blueprint(name, scale=0.4, symbol_cap=9.0, gross_cap=9.0) for name in ("first", "second")]
+    found = simulated(bars, *specs, events=events, run=a_run(**{**dict.fromkeys(CAPS, 9.0), **caps}))
+    assert pytest.approx(expected) == found.trades.sort("blueprint_id", "symbol")["exposure"].to_list()
 
 
 def test_the_better_rank_is_served_first_and_without_room_there_is_no_trade():
