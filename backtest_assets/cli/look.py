@@ -1,8 +1,9 @@
 """`gates`, `report` and `sql`: looking at what was made."""
 
 import json
+import shutil
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from backtest_assets.cli.flags import CONTEXT
-from backtest_assets.cli.run import class_text, report_path
+from backtest_assets.cli.run import class_text, report_files
 from backtest_assets.cli.session import ERR, OUT, open_session, open_settings
 from backtest_assets.defs.admission import Refusal
 from backtest_assets.defs.driver import Session, run_rows
@@ -29,6 +30,7 @@ from backtest_assets.errors import RefusedError, UsageError
 from backtest_assets.lake.catalog import named_in, open_catalog, query
 from backtest_assets.lake.store import Lake
 from backtest_assets.tables.registry import TABLES
+from backtest_assets.tables.report import PAGE
 
 _WIDE: Final = 10  # columns from which on a record is printed line by line
 
@@ -145,13 +147,35 @@ def _existing(session: Session, run_id: str) -> Partition:
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id")
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
-def report(run_id: str, *, is_opened: bool) -> None:
-    """Print where the report of a run lies."""
+@click.option(
+    "--export",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the page and the triage files beside it (JSON, CSV) into this folder, which must be new or empty.",
+)
+def report(run_id: str, folder: Path | None, *, is_opened: bool) -> None:
+    """Print where the report of a run lies.
+
+    With --export: summary.json of every run; metrics.json, walkforward_summary.json, promotion_report.json,
+    equity_curve.csv and trades_SYMBOL.csv of a run that was executed.
+    """
     with open_session() as session:
-        path = report_path(session, _existing(session, run_id)["run_id"])
-    OUT.print(path, soft_wrap=True, highlight=False)
+        files = report_files(session, _existing(session, run_id)["run_id"])
+    path = files[PAGE] if folder is None else _exported(files, folder)[PAGE]
+    OUT.print(str(path), soft_wrap=True, highlight=False)
     if is_opened:
-        webbrowser.open(Path(path).as_uri())
+        webbrowser.open(path.as_uri())
+
+
+def _exported(files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
+    """Copy a report's files under their own names into a folder that holds nothing yet."""
+    if folder.exists() and any(folder.iterdir()):
+        message = (
+            f"{folder} is not empty: what an earlier export left there would stand beside this one; give a new folder"
+        )
+        raise UsageError(message)
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: Path(shutil.copyfile(path, folder / name)).resolve() for name, path in files.items()}
 
 
 @click.command(context_settings=CONTEXT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -31,6 +32,7 @@ from backtest_assets.domain.run import ResearchRun, run_from_dict
 from backtest_assets.domain.source import DEMO_SPEC, KNOWN
 from backtest_assets.errors import RefusedError, SettingsError, UsageError
 from backtest_assets.settings import settings_from_environment
+from backtest_assets.tables.report import PAGE
 
 DEMO: Final[dict[str, Any]] = {
     "run_id": "DEMO",
@@ -158,7 +160,7 @@ def _say_verdict(session: Session, settings: ResearchRun, decision: str, *, unti
             _say_gates(f"{name[0]}: {'promoted' if rows['is_promoted'][0] else 'rejected'}", rows)
         outcome = f"{gates.filter('is_promoted')['blueprint_id'].n_unique()} blueprint(s) promoted"
     OUT.print(f"{named}: {outcome}.", soft_wrap=True, highlight=False)
-    OUT.print(f"Report: {report_path(session, run_id)}", soft_wrap=True, highlight=False)
+    OUT.print(f"Report: {report_files(session, run_id)[PAGE]}", soft_wrap=True, highlight=False)
 
 
 def class_text(settings: ResearchRun) -> str:
@@ -198,13 +200,14 @@ def _found(session: Session, run_id: str) -> str:
     )
 
 
-def report_path(session: Session, run_id: str) -> str:
-    """Return where the report of a run lies, through the guard.
+def report_files(session: Session, run_id: str) -> Mapping[str, Path]:
+    """Return where the page of a run and its exports lie, by name, through the guard.
 
     Raises:
         RefusedError: if the run has no report, or none that may be read.
     """
-    return str(session.lake.attachment(run_publication(session, "report", run_id), "report.html"))
+    publication = run_publication(session, "report", run_id)
+    return {file.name: session.lake.attachment(publication, file.name) for file in publication.attachments}
 
 
 def _say_gates(title: str, rows: pl.DataFrame) -> None:

@@ -1,9 +1,14 @@
-"""The report's numbers as a table; the page itself is the partition's attachment report.html."""
+"""The report's numbers as a table; the page itself is the partition's attachment report.html, its exports lie beside it."""
+
+from typing import Final
 
 import polars as pl
 
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import Column, Rule, Table
+
+PAGE: Final = "report.html"
+"""Name of the attachment that is the page."""
 
 _S = pl.String()
 _F = pl.Float64()

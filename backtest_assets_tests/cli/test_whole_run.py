@@ -165,6 +165,22 @@ def test_r47_the_report_is_found_again(demo: tuple[Path, str]):
     assert call(root, "report", "DEMO").strip() == said.split("Report: ")[1].strip()
 
 
+def test_r48_r51_the_triage_files_are_exported_with_the_numbers_of_the_tables(demo: tuple[Path, str], tmp_path: Path):
+    root, _ = demo
+    folder = tmp_path / "triage"
+    page = call(root, "report", "DEMO", "--export", str(folder)).strip()
+    names = {path.name for path in folder.iterdir()}
+    assert page == str(folder / "report.html")
+    assert names == {
+        "report.html", "summary.json", "metrics.json", "walkforward_summary.json", "promotion_report.json",
+        "equity_curve.csv", "trades_SYNAUSDT.csv", "trades_SYNBUSDT.csv",
+    }  # fmt: skip
+    (row,) = ask(root, "select count(*) as n, count(distinct blueprint_id) as tested from trades")
+    assert json.loads((folder / "metrics.json").read_text())["total_trades"] == row["n"]
+    assert json.loads((folder / "summary.json").read_text())["decision"] == "PROMOTE"
+    assert "give a new folder" in call(root, "report", "DEMO", "--export", str(folder), code=2)
+
+
 def test_every_table_is_a_view(demo: tuple[Path, str]):
     root, _ = demo
     counts = ask(

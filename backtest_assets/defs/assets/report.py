@@ -17,4 +17,4 @@ def report(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResourc
     """The page and its numbers."""
     desk = Desk(context, lake, "report")
     made = build_report(inputs_from(desk.frames(), lineage=desk.lineage()), run=desk.run)
-    yield from desk.publish(made.rows, attachments={"report.html": made.html})
+    yield from desk.publish(made.rows, attachments=made.files)

@@ -8,6 +8,7 @@ import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.research.report.charts import execution_charts
+from backtest_assets.research.report.exports import exports_of
 from backtest_assets.research.report.families import phase1_grid
 from backtest_assets.research.report.funnel import funnel_rows
 from backtest_assets.research.report.inputs import ReportInputs
@@ -37,6 +38,7 @@ from backtest_assets.research.report.record import (
 from backtest_assets.research.report.row import Grid, Part, Row, report_table, rows_of
 from backtest_assets.research.report.scatter import hypothesis_charts
 from backtest_assets.research.report.verdict import Judgement, checklist_rows, judge, promotion_rows
+from backtest_assets.tables.report import PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,17 @@ class Report:
     Attributes:
         rows: table `report`.
         html: the page, one self-contained file.
+        exports: the runbook's triage files, by name.
     """
 
     rows: pl.DataFrame
     html: bytes
+    exports: Mapping[str, bytes]
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The page and its exports, by name."""
+        return {PAGE: self.html, **self.exports}
 
 
 def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
@@ -96,7 +105,8 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
     shown = rows_of(parts)
     charts = {**execution_charts(inputs.execution, run=run), **hypothesis_charts(inputs)}
     html = render(Content(run, judgement, parts, charts, _facts(shown), reading))
-    return Report(report_table((*shown, *_page_rows(html))), html)
+    exports = exports_of(inputs, report_table(shown), run=run)
+    return Report(report_table((*shown, *_page_rows(html), *_export_rows(exports))), html, exports)
 
 
 def _execution_parts(inputs: ReportInputs, judgement: Judgement) -> Mapping[str, Part]:
@@ -147,3 +157,8 @@ def _page_rows(html: bytes) -> tuple[Row, ...]:
             is_passed=not outside,
         ),
     )
+
+
+def _export_rows(exports: Mapping[str, bytes]) -> tuple[Row, ...]:
+    digests = ((name, hashlib.sha256(content).hexdigest(), len(content)) for name, content in exports.items())
+    return tuple(Row("page", f"export/{name}", digest, n_bytes, "bytes") for name, digest, n_bytes in digests)
