@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.research.report.breakdown import breakdown_charts
 from backtest_assets.research.report.charts import execution_charts
 from backtest_assets.research.report.exports import exports_of
 from backtest_assets.research.report.families import phase1_grid
@@ -37,6 +38,7 @@ from backtest_assets.research.report.record import (
 )
 from backtest_assets.research.report.row import Grid, Part, Row, report_table, rows_of
 from backtest_assets.research.report.scatter import hypothesis_charts
+from backtest_assets.research.report.study import event_study
 from backtest_assets.research.report.verdict import Judgement, checklist_rows, judge, promotion_rows
 from backtest_assets.tables.report import PAGE
 
@@ -103,7 +105,12 @@ def build_report(inputs: ReportInputs, *, run: ResearchRun) -> Report:
     if reading is not None:
         parts["verdict"] = (*judgement.rows(inputs.decision), reading)
     shown = rows_of(parts)
-    charts = {**execution_charts(inputs.execution, run=run), **hypothesis_charts(inputs)}
+    charts = {
+        **execution_charts(inputs.execution, run=run),
+        **breakdown_charts(inputs.execution),
+        **event_study(inputs),
+        **hypothesis_charts(inputs),
+    }
     html = render(Content(run, judgement, parts, charts, _facts(shown), reading))
     exports = exports_of(inputs, report_table(shown), run=run)
     return Report(report_table((*shown, *_page_rows(html), *_export_rows(exports))), html, exports)
