@@ -146,7 +146,7 @@ def chain_from(
         frames["simulation_ledger"] = ledger = simulate_ledger(*inputs, features=frames["features"], run=run)
         frames["trades"] = trades = simulate_trades(*inputs, features=frames["features"], run=run)
         slices = [
-            slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], run=run, split=split)
+            slice_metrics(ledger, trades, frames["market_context"], frames["blueprints"], bars, run=run, split=split)
             for split in (Split.TRAIN, Split.VALIDATION)
         ]
         frames["walkforward_summary"] = summarise(*slices)

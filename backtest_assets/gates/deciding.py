@@ -70,7 +70,10 @@ def _rows(evidence: Evidence, scope: str, splits: Sequence[Split]) -> tuple[_Row
 
 def _largest_regime(evidence: Evidence, trades: _Rows) -> float | None:
     context = evidence.inputs["market_context"].select("symbol", "known_at", "vol_regime")
-    regimes = {(symbol, at): regime for symbol, at, regime in context.iter_rows()}
+    asked = {(trade["symbol"], trade["triggered_at"] - REGIME_LEAD) for trade in trades}
+    schema = {name: context.schema[name] for name in ("symbol", "known_at")}
+    found = context.join(pl.DataFrame(list(asked), schema=schema, orient="row"), on=list(schema), how="semi")
+    regimes = {(symbol, at): regime for symbol, at, regime in found.iter_rows()}
     net: defaultdict[str, float] = defaultdict(float)
     for trade in trades:
         triggered = trade["triggered_at"]

@@ -8,22 +8,60 @@ import polars as pl
 from backtest_assets.gates.ask import broken
 from backtest_assets.gates.executed import executed_specs, near
 from backtest_assets.gates.gate import Evidence
+from backtest_assets.research.walkforward.costs import BOOKED, COST_MULTIPLES
 
 PORTFOLIO: Final = "portfolio"
 
-BOOKED: Final = {
-    "gross": "gross_pnl",
-    "fees": "fee",
-    "slippage": "slippage",
-    "funding": "funding_pnl",
-    "net": "net_pnl",
-}
-"""Metric that sums a column of the ledger."""
+_ALWAYS: Final = (
+    "n_trades",
+    *BOOKED,
+    *(f"net_at_{m:g}x_costs" for m in COST_MULTIPLES),
+    "ending_equity",
+    "annual_growth",
+    "max_drawdown",
+    "exposure_frac",
+    "turnover",
+    "gross_exposure_mean",
+    "net_exposure_mean",
+    "gross_exposure_max",
+    "long_exposure_mean",
+    "short_exposure_mean",
+    "net_long",
+    "net_short",
+)
+_OF_SYMBOLS: Final = ("net", "gross_exposure_mean", "net_exposure_mean")
 
-NEVER_NULL: Final = ("n_trades", *BOOKED, "ending_equity", "max_drawdown", "exposure_frac", "turnover")
-"""Metrics that have a value whatever was traded; the others are null where they are undefined."""
+MAYBE_NULL: Final = (
+    "win_rate",
+    "long_share",
+    "short_share",
+    "hold_mean_bars",
+    "hold_median_bars",
+    "mae_mean_bps",
+    "mfe_mean_bps",
+    "break_even_bps",
+    "calmar",
+    "sharpe_daily_annualised",
+    "sharpe_ci_low",
+    "sharpe_ci_high",
+    "psr_2012",
+    "min_track_record_2012",
+    "sortino_daily_annualised",
+    "benchmark_return",
+    "benchmark_max_drawdown",
+    "benchmark_sharpe_annualised",
+    "benchmark_correlation",
+    "beta",
+    "alpha_annual",
+    "alpha_annual_se",
+)
+"""Metrics that are null where they are undefined."""
 
-MAYBE_NULL: Final = ("win_rate", "sharpe_daily_annualised", "sharpe_ci_low", "sharpe_ci_high")
+
+def never_null(evidence: Evidence) -> tuple[str, ...]:
+    """Return the metrics that have a value whatever was traded; those by symbol for every symbol of the run."""
+    symbols = evidence.settings.symbol_list
+    return (*_ALWAYS, *(f"{name}_of_{symbol}" for name in _OF_SYMBOLS for symbol in symbols))
 
 
 def scopes(evidence: Evidence) -> tuple[str, ...]:
@@ -31,18 +69,19 @@ def scopes(evidence: Evidence) -> tuple[str, ...]:
     return (PORTFOLIO, *(spec.blueprint_id for spec in executed_specs(evidence)))
 
 
-def misses(frame: pl.DataFrame, expected: pl.DataFrame, metrics: Iterable[str]) -> pl.DataFrame:
+def misses(evidence: Evidence, expected: pl.DataFrame, metrics: Iterable[str]) -> pl.DataFrame:
     """Return the metrics that are expected and absent, absent in the plan and listed, or null where they never may be.
 
     Args:
-        frame: the metric rows.
+        evidence: the metric rows, and the settings.
         expected: the keys that must be listed, in the frame's column names.
-        metrics: the metrics of each key.
+        metrics: the metrics of each key besides those that always exist.
     """
+    always = never_null(evidence)
     keys = [*expected.columns, "metric"]
-    wanted = expected.join(pl.DataFrame({"metric": list(metrics)}), how="cross").with_columns(is_wanted=True)
-    both = frame.select(*keys, "value", is_listed=True).join(wanted, on=keys, how="full", coalesce=True)
-    has_value = pl.col("value").is_finite().fill_null(value=False) | ~pl.col("metric").is_in(NEVER_NULL)
+    wanted = expected.join(pl.DataFrame({"metric": [*always, *metrics]}), how="cross").with_columns(is_wanted=True)
+    both = evidence.frame.select(*keys, "value", is_listed=True).join(wanted, on=keys, how="full", coalesce=True)
+    has_value = pl.col("value").is_finite().fill_null(value=False) | ~pl.col("metric").is_in(always)
     return broken(both, pl.col("is_wanted") & pl.col("is_listed") & has_value).select(*keys, "value")
 
 

@@ -3,6 +3,7 @@
 An empty table is never legal here: execution runs only for executed blueprints, and each of them entered on train.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
@@ -12,7 +13,8 @@ from backtest_assets.domain.split import Split
 from backtest_assets.gates.ask import broken, rows_gate
 from backtest_assets.gates.executed import FIX_CODE, FIX_INPUTS, TOLERANCE, acts, bars_of, caps, near
 from backtest_assets.gates.gate import Evidence
-from backtest_assets.gates.metrics import MAYBE_NULL, NEVER_NULL, differing_from, misses, recounted, scopes
+from backtest_assets.gates.measured import Rows, measured_differently, unreconciled
+from backtest_assets.gates.metrics import MAYBE_NULL, differing_from, misses, recounted, scopes
 from backtest_assets.gates.trades import GATES_TRADES
 
 
@@ -143,19 +145,38 @@ _MEASURED: Final = (Split.TRAIN.value, Split.VALIDATION.value, DISCOVERY)
 def _metric_set(evidence: Evidence) -> pl.DataFrame:
     keys = [(scope, label) for scope in scopes(evidence) for label in _MEASURED]
     expected = pl.DataFrame(keys, schema={"scope": pl.String, "split": pl.String}, orient="row")
-    return misses(evidence.frame, expected, (*NEVER_NULL, *MAYBE_NULL))
+    return misses(evidence, expected, MAYBE_NULL)
 
 
-def _not_the_sums(evidence: Evidence) -> pl.DataFrame:
-    ledger, trades = evidence.inputs["simulation_ledger"], evidence.inputs["trades"]
-    opened = evidence.settings.splits[Split.TEST].start
-    found: list[pl.DataFrame] = []
+def _measured(evidence: Evidence) -> Iterator[tuple[str, Rows]]:
+    """Yield each label with what it was measured on: nothing that is known after the test window opens."""
+    ledger, trades, plan = evidence.inputs["simulation_ledger"], evidence.inputs["trades"], evidence.settings.splits
+    opened = plan[Split.TEST].start
     for label in _MEASURED:
         before_test = trades.filter(pl.col("known_at") <= opened)
         own = before_test if label == DISCOVERY else before_test.filter(split=label)
         rows = ledger.filter(pl.col("trade_id").is_in(own["trade_id"].implode()))
-        counted = recounted(rows, own, scopes(evidence)).with_columns(split=pl.lit(label))
+        is_whole = label == DISCOVERY
+        start, end = (
+            (evidence.settings.window[0], opened) if is_whole else (plan[Split(label)].start, plan[Split(label)].end)
+        )
+        yield label, Rows(rows, own, evidence.inputs["bars_um"], start, end)
+
+
+def _not_the_sums(evidence: Evidence) -> pl.DataFrame:
+    found: list[pl.DataFrame] = []
+    for label, rows in _measured(evidence):
+        counted = recounted(rows.ledger, rows.trades, scopes(evidence)).with_columns(split=pl.lit(label))
         found.append(differing_from(evidence.frame, counted, ("scope", "split", "metric")))
+    return pl.concat(found)
+
+
+def _not_measured_so(evidence: Evidence) -> pl.DataFrame:
+    run, names = evidence.settings, scopes(evidence)
+    found = [
+        measured_differently(evidence.frame.filter(split=label), rows, names, run=run).with_columns(split=pl.lit(label))
+        for label, rows in _measured(evidence)
+    ]
     return pl.concat(found)
 
 
@@ -172,7 +193,19 @@ GATES_BACKTEST_METRICS: Final = (
         _not_the_sums,
         fix="rebuild backtest_metrics from the published ledger",
     ),
+    rows_gate(
+        "parts_add_up",
+        "Net P&L and exposure are the sums of their sides and of their symbols; net at the run's own costs is net (D15).",
+        lambda evidence: unreconciled(evidence.frame, ("scope", "split"), run=evidence.settings),
+        fix="rebuild backtest_metrics from the published ledger",
+    ),
+    rows_gate(
+        "measured_twice",
+        "Ratios, trades, exposure and benchmark, counted once more from ledger, trades and bars before the test window.",
+        _not_measured_so,
+        fix="rebuild backtest_metrics from the published ledger",
+    ),
 )
-"""Inputs: simulation_ledger, trades, blueprints."""
+"""Inputs: bars_um, simulation_ledger, trades, blueprints."""
 
 __all__ = ["GATES_BACKTEST_METRICS", "GATES_SIMULATION_LEDGER", "GATES_TRADES"]

@@ -1,6 +1,6 @@
 """SQL over frames in memory, for gates that count again in another language; files, network and settings are locked away."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import duckdb
@@ -28,9 +28,23 @@ def ask_sql(sql: str, frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     Returns:
         The rows of the answer.
     """
+    (answer,) = ask_sqls((sql,), frames)
+    return answer
+
+
+def ask_sqls(queries: Sequence[str], frames: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, ...]:
+    """Answer several queries about the same frames by DuckDB; locking it up costs more than most queries.
+
+    Args:
+        queries: name only the frames given.
+        frames: tables by name.
+
+    Returns:
+        The rows of each answer, in order.
+    """
     with duckdb.connect(":memory:") as connection:
         for name, frame in frames.items():
             connection.register(name, frame)
         for lock in _LOCKS:
             connection.execute(lock)
-        return connection.sql(sql).pl()
+        return tuple(connection.sql(sql).pl() for sql in queries)

@@ -15,24 +15,17 @@ from backtest_assets.gates.ask import broken, limit_gate, rows_gate
 from backtest_assets.gates.deciding import deciding_differences
 from backtest_assets.gates.executed import near
 from backtest_assets.gates.gate import Evidence, Gate
-from backtest_assets.gates.metrics import (
-    BOOKED,
-    MAYBE_NULL,
-    NEVER_NULL,
-    PORTFOLIO,
-    differing_from,
-    misses,
-    recounted,
-    scopes,
-)
+from backtest_assets.gates.measured import Rows, measured_differently, unreconciled
+from backtest_assets.gates.metrics import MAYBE_NULL, PORTFOLIO, differing_from, misses, recounted, scopes
 from backtest_assets.research.promotions.criteria import MIN_TRADES
+from backtest_assets.research.report.performance import MIN_DAYS_FOR_INTERVAL
+from backtest_assets.research.walkforward.costs import BOOKED, COST_MULTIPLES
 from backtest_assets.research.walkforward.splits import STRESS
 
 MIN_DAYS: Final = 7
 """Shortest window of the plan (R56) [days]: below a week not even every weekday is in it once."""
 
 _SLICE_METRICS: Final = (
-    *NEVER_NULL,
     *MAYBE_NULL,
     "cost",
     "stressed_net",
@@ -94,7 +87,7 @@ GATES_WALKFORWARD_SPLITS: Final = (
 
 
 def _slice_set(evidence: Evidence) -> pl.DataFrame:
-    return misses(evidence.frame, pl.DataFrame({"blueprint_id": scopes(evidence)}), _SLICE_METRICS)
+    return misses(evidence, pl.DataFrame({"blueprint_id": scopes(evidence)}), _SLICE_METRICS)
 
 
 def _other_window(split: Split) -> Callable[[Evidence], pl.DataFrame]:
@@ -107,18 +100,30 @@ def _other_window(split: Split) -> Callable[[Evidence], pl.DataFrame]:
 
 def _other_rows(split: Split) -> Callable[[Evidence], pl.DataFrame]:
     def find(evidence: Evidence) -> pl.DataFrame:
-        trades = evidence.inputs["trades"].filter(split=split.value)
-        ledger = evidence.inputs["simulation_ledger"].join(trades, on="trade_id", how="semi")
-        counted = recounted(ledger, trades, scopes(evidence)).rename({"scope": "blueprint_id"})
+        rows = _rows_of(evidence, split)
+        counted = recounted(rows.ledger, rows.trades, scopes(evidence)).rename({"scope": "blueprint_id"})
         return differing_from(evidence.frame, counted, ("blueprint_id", "metric"))
 
     return find
 
 
+def _rows_of(evidence: Evidence, split: Split) -> Rows:
+    trades = evidence.inputs["trades"].filter(split=split.value)
+    ledger = evidence.inputs["simulation_ledger"].join(trades, on="trade_id", how="semi")
+    window = evidence.settings.splits[split]
+    return Rows(ledger, trades, evidence.inputs["bars_um"], window.start, window.end)
+
+
+def _other_measures(split: Split) -> Callable[[Evidence], pl.DataFrame]:
+    def find(evidence: Evidence) -> pl.DataFrame:
+        told = evidence.frame.rename({"blueprint_id": "scope"})
+        return measured_differently(told, _rows_of(evidence, split), scopes(evidence), run=evidence.settings)
+
+    return find
+
+
 def _wide(evidence: Evidence) -> pl.DataFrame:
-    return evidence.frame.filter(pl.col("metric").is_in(_SLICE_METRICS)).pivot(
-        "metric", index="blueprint_id", values="value"
-    )
+    return evidence.frame.pivot("metric", index="blueprint_id", values="value")
 
 
 def _unstressed(evidence: Evidence) -> pl.DataFrame:
@@ -127,8 +132,16 @@ def _unstressed(evidence: Evidence) -> pl.DataFrame:
     return broken(_wide(evidence), near(pl.col("cost"), cost) & near(pl.col("stressed_net"), stressed))
 
 
+_ADDITIVE: Final = (
+    *BOOKED,
+    *(f"net_at_{m:g}x_costs" for m in COST_MULTIPLES),
+    *("n_trades", "cost", "stressed_net", "turnover", "net_long", "net_short"),
+    *("gross_exposure_mean", "net_exposure_mean", "long_exposure_mean", "short_exposure_mean"),
+)
+
+
 def _not_additive(evidence: Evidence) -> pl.DataFrame:
-    summed = evidence.frame.filter(pl.col("metric").is_in([*BOOKED, "n_trades", "cost", "stressed_net", "turnover"]))
+    summed = evidence.frame.filter(pl.col("metric").is_in(_ADDITIVE))
     whole = pl.col("blueprint_id") == PORTFOLIO
     sums = summed.group_by("metric").agg(
         portfolio=pl.col("value").filter(whole).first(), parts=pl.col("value").filter(~whole).sum()
@@ -140,8 +153,23 @@ def _few_trades(evidence: Evidence) -> tuple[float, str]:
     counts = evidence.frame.filter(pl.col("metric") == "n_trades", pl.col("blueprint_id") != PORTFOLIO)
     if counts.is_empty():
         return float("nan"), "no blueprint has a trade count"
-    few = counts.filter(pl.col("value") < MIN_TRADES)["blueprint_id"]
-    return few.len(), f"blueprints with fewer than {MIN_TRADES:g} trades: {', '.join(few) or 'none'}"
+    few = counts.filter(pl.col("value") < MIN_TRADES).sort("blueprint_id").select("blueprint_id", "value").rows()
+    told = ", ".join(f"{name} {n:g}" for name, n in few) or "none"
+    return len(few), f"blueprints with fewer than {MIN_TRADES:g} trades: {told}"
+
+
+def _few_days(evidence: Evidence) -> tuple[float, str]:
+    rows = _rows_of(evidence, Split.TEST)
+    day = pl.col("open_at").dt.date()
+    held = dict(rows.ledger.group_by("blueprint_id").agg(day.n_unique()).iter_rows())
+    held[PORTFOLIO] = rows.ledger.select(day.n_unique()).item()
+    named = evidence.frame.filter(pl.col("metric") == "n_trades")["blueprint_id"].sort()
+    if named.is_empty():
+        return float("nan"), "no scope has a trade count"
+    few = {name: held.get(name, 0) for name in named if held.get(name, 0) < MIN_DAYS_FOR_INTERVAL}
+    told = ", ".join(f"{name} {n}" for name, n in few.items()) or "none"
+    n_days = evidence.settings.splits[Split.TEST].n_days
+    return len(few), f"held on fewer than {MIN_DAYS_FOR_INTERVAL} of the {n_days} days of the test window: {told}"
 
 
 def _split_gates(split: Split) -> tuple[Gate, ...]:
@@ -169,6 +197,18 @@ def _split_gates(split: Split) -> tuple[Gate, ...]:
             lambda evidence: deciding_differences(evidence, split),
             fix=fix,
         ),
+        rows_gate(
+            "parts_add_up",
+            "Net P&L and exposure are the sums of their sides and of their symbols; net at the run's own costs is net (D15).",
+            lambda evidence: unreconciled(evidence.frame, ("blueprint_id",), run=evidence.settings),
+            fix=fix,
+        ),
+        rows_gate(
+            "measured_twice",
+            "Ratios, trades, exposure and benchmark, counted once more from ledger, trades and the window's bars.",
+            _other_measures(split),
+            fix=fix,
+        ),
         rows_gate("blueprints_add_up", "The portfolio is the sum of its blueprints.", _not_additive, fix=fix),
         limit_gate(
             "few_trades",
@@ -183,15 +223,26 @@ def _split_gates(split: Split) -> tuple[Gate, ...]:
 
 
 GATES_WALKFORWARD_TRAIN: Final = _split_gates(Split.TRAIN)
-"""Inputs of this and the other two: walkforward_splits, simulation_ledger, trades, market_context, blueprints."""
+"""Inputs of this and the other two: walkforward_splits, bars_um, simulation_ledger, trades, market_context, blueprints."""
 GATES_WALKFORWARD_VALIDATION: Final = _split_gates(Split.VALIDATION)
-GATES_WALKFORWARD_TEST: Final = _split_gates(Split.TEST)
+GATES_WALKFORWARD_TEST: Final = (
+    *_split_gates(Split.TEST),
+    limit_gate(
+        "few_days_held",
+        "Test was held on enough days to tell an edge from luck; test is reported, never a gate (R56).",
+        _few_days,
+        limit=0,
+        unit="scopes",
+        fix="their test says little: no interval is given; a longer run window gives more days",
+        severity=Severity.WARN,
+    ),
+)
 
 
 def _summary_set(evidence: Evidence) -> pl.DataFrame:
     keys = [(split.value, scope) for split in (Split.TRAIN, Split.VALIDATION) for scope in scopes(evidence)]
     expected = pl.DataFrame(keys, schema={"split": pl.String, "blueprint_id": pl.String}, orient="row")
-    return misses(evidence.frame, expected, _SLICE_METRICS)
+    return misses(evidence, expected, _SLICE_METRICS)
 
 
 def _not_the_slices(evidence: Evidence) -> pl.DataFrame:

@@ -35,4 +35,5 @@ def trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResourc
 def backtest_metrics(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Metrics before the test window."""
     desk = Desk(context, lake, "backtest_metrics")
-    yield from desk.publish(measure(desk["simulation_ledger"], desk["trades"], desk["blueprints"], run=desk.run))
+    frames = (desk[name] for name in ("simulation_ledger", "trades", "blueprints", "bars_um"))
+    yield from desk.publish(measure(*frames, run=desk.run))

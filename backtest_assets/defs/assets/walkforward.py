@@ -14,7 +14,7 @@ from backtest_assets.research.walkforward.splits import plan_table, slice_metric
 
 
 def _slice(desk: Desk, split: Split) -> pl.DataFrame:
-    frames = (desk[name] for name in ("simulation_ledger", "trades", "market_context", "blueprints"))
+    frames = (desk[name] for name in ("simulation_ledger", "trades", "market_context", "blueprints", "bars_um"))
     return slice_metrics(*frames, run=desk.run, split=split)
 
 

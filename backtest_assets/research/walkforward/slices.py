@@ -9,36 +9,15 @@ import numpy as np
 import polars as pl
 
 from backtest_assets.domain.clock import BAR
+from backtest_assets.research.walkforward.benchmark import Benchmark
+from backtest_assets.research.walkforward.costs import BOOKED, cost_metrics
+from backtest_assets.research.walkforward.holdings import holding_metrics
+from backtest_assets.research.walkforward.metric import Metric
+from backtest_assets.research.walkforward.ratios import ratio_metrics, trade_metrics
 from backtest_assets.stats.arrays import FloatArray
-from backtest_assets.stats.drawdown import max_drawdown
-from backtest_assets.stats.sharpe import annual_sharpe
 
 PORTFOLIO: Final = "portfolio"
 """Scope of all executed blueprints together."""
-
-EQUITY: Final = "fraction of equity"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One number about a slice.
-
-    Attributes:
-        name: the metric.
-        value: None where it is undefined.
-        unit: of the value.
-        n: observations behind it.
-    """
-
-    name: str
-    value: float | None
-    unit: str
-    n: int
-
-
-def known(value: float) -> float | None:
-    """Return a number, or None for NaN and infinity: what is undefined is null in a table."""
-    return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +28,42 @@ class Slice:
         scope: `portfolio` or a blueprint_id.
         ledger: rows of table simulation_ledger.
         trades: rows of table trades, the same trades.
-        start: first instant of the window.
-        end: first instant after it.
+        benchmark: buy and hold over the window.
     """
 
     scope: str
     ledger: pl.DataFrame
     trades: pl.DataFrame
-    start: datetime
-    end: datetime
+    benchmark: Benchmark
+
+    @property
+    def start(self) -> datetime:
+        """First instant of the window."""
+        return self.benchmark.start
+
+    @property
+    def end(self) -> datetime:
+        """First instant after the window."""
+        return self.benchmark.end
 
     @classmethod
     def each(
-        cls, ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, start: datetime, end: datetime
+        cls, ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, benchmark: Benchmark
     ) -> Iterator["Slice"]:
         """Cut trades and their ledger rows into the portfolio and every executed blueprint, best rank first.
 
         A blueprint that never traded has an empty slice; ledger rows of other trades are left out.
         """
         ledger = ledger.join(trades.select("trade_id"), on="trade_id", how="semi", maintain_order="left").rechunk()
-        yield cls(PORTFOLIO, ledger, trades, start, end)
+        yield cls(PORTFOLIO, ledger, trades, benchmark)
         for name in blueprints.filter("is_executed").sort("rank", "blueprint_id")["blueprint_id"]:
             own = pl.col("blueprint_id") == name
-            yield cls(name, ledger.filter(own), trades.filter(own), start, end)
+            yield cls(name, ledger.filter(own), trades.filter(own), benchmark)
 
-    def bar_pnl(self) -> pl.DataFrame:
-        """Sum net P&L over each bar: `open_at`, `net_pnl` [fraction of equity at the bar's open], in time order."""
-        return self.ledger.group_by("open_at", maintain_order=True).agg(pl.col("net_pnl").sum()).sort("open_at")
-
-    def equity(self) -> FloatArray:
-        """Compound the bars from a capital of 1; a loss of all capital or more ends at 0 for good."""
-        growth = np.maximum(1.0 + self.bar_pnl()["net_pnl"].to_numpy(), 0.0)
-        return np.concatenate([[1.0], np.cumprod(growth)])
+    def bars(self) -> pl.DataFrame:
+        """Sum the ledger over each bar, in time order: `open_at`, `net_pnl`, `gross_exposure` at the close."""
+        summed = (pl.col("net_pnl").sum(), pl.col("exposure_after").abs().sum().alias("gross_exposure"))
+        return self.ledger.group_by("open_at", maintain_order=True).agg(summed).sort("open_at")
 
     def on_every_day(self, daily: pl.DataFrame) -> FloatArray:
         """Lay values by `day` on the window's calendar; a day without a row is 0."""
@@ -90,11 +73,11 @@ class Slice:
         days = pl.concat([calendar, daily["day"]]).unique().sort().to_frame()
         return days.join(daily, on="day", how="left").sort("day").to_series(1).fill_null(0.0).to_numpy()
 
-    def daily_returns(self) -> FloatArray:
+    def daily_returns(self, bars: pl.DataFrame) -> FloatArray:
         """Compound the bars of each UTC day of the window; days without a position are 0 [fraction of equity]."""
         growth = pl.max_horizontal(1.0 + pl.col("net_pnl"), 0.0).product() - 1.0
         return self.on_every_day(
-            self.bar_pnl().group_by(pl.col("open_at").dt.date().alias("day"), maintain_order=True).agg(growth)
+            bars.group_by(pl.col("open_at").dt.date().alias("day"), maintain_order=True).agg(growth)
         )
 
     def sum_of(self, column: str) -> float:
@@ -103,37 +86,31 @@ class Slice:
 
     def metrics(self) -> list[Metric]:
         """Measure what every slice has."""
-        n, equity, sharpe = self.trades.height, self.equity(), annual_sharpe(self.daily_returns())
-        n_bars = self.ledger["open_at"].n_unique()
-        n_wins = self.trades.filter(pl.col("net_pnl") > 0).height
-        booked = [
-            Metric(name, self.sum_of(column), EQUITY, self.ledger.height)
-            for name, column in (
-                ("gross", "gross_pnl"),
-                ("fees", "fee"),
-                ("slippage", "slippage"),
-                ("funding", "funding_pnl"),
-                ("net", "net_pnl"),
-            )
-        ]
+        bars, n_bars = self.bars(), (self.end - self.start) // BAR
+        daily, n_days = self.daily_returns(bars), (self.end - self.start).days
+        sums = {name: self.sum_of(column) for name, column in BOOKED.items()}
+        turnover = 2.0 * float(self.trades["exposure"].sum())
         return [
-            Metric("n_trades", n, "trades", n),
-            Metric("win_rate", n_wins / n if n else None, "fraction", n),
-            *booked,
-            Metric("ending_equity", float(equity[-1]), "times the start", n_bars),
-            Metric("max_drawdown", max_drawdown(equity), "fraction", n_bars),
-            Metric("sharpe_daily_annualised", known(sharpe.annual), "per sqrt(year)", sharpe.n_days),
-            Metric("sharpe_ci_low", known(sharpe.annual_low), "per sqrt(year)", sharpe.n_days),
-            Metric("sharpe_ci_high", known(sharpe.annual_high), "per sqrt(year)", sharpe.n_days),
-            Metric("exposure_frac", n_bars / ((self.end - self.start) / BAR), "fraction of bars", n_bars),
-            Metric("turnover", 2.0 * float(self.trades["exposure"].sum()), "times equity", n),
+            *trade_metrics(self.trades),
+            *cost_metrics(sums, turnover=turnover, n_rows=self.ledger.height, n_trades=self.trades.height),
+            *ratio_metrics(daily, compounded(bars), n_days=n_days),
+            Metric("exposure_frac", bars.height / n_bars, "fraction of bars", bars.height),
+            *holding_metrics(self.ledger, self.trades, bars, symbols=self.benchmark.symbols, n_bars=n_bars),
+            *self.benchmark.metrics(daily),
         ]
 
 
-def tidy(rows: list[tuple[dict[str, object], Metric]]) -> pl.DataFrame:
-    """Return one row per metric: the given columns, then `metric`, `value`, `unit`, `n`."""
-    return pl.DataFrame(
-        [{**named, "metric": m.name, "value": m.value, "unit": m.unit, "n": m.n} for named, m in rows],
-        schema_overrides={"value": pl.Float64, "n": pl.Int64},
-        infer_schema_length=None,
-    )
+def compounded(bars: pl.DataFrame) -> FloatArray:
+    """Compound bars in time order from a capital of 1; a loss of all capital or more ends at 0 for good.
+
+    Args:
+        bars: `net_pnl` by bar [fraction of equity at the bar's open].
+
+    Returns:
+        (n_bars + 1,) equity, the starting capital first.
+
+    Knows:
+        the bars given.
+    """
+    growth = np.maximum(1.0 + bars["net_pnl"].to_numpy(), 0.0)
+    return np.concatenate([[1.0], np.cumprod(growth)])

@@ -13,7 +13,9 @@ from backtest_assets.domain.clock import BAR
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import RefusedError
-from backtest_assets.research.walkforward.slices import EQUITY, PORTFOLIO, Metric, Slice, tidy
+from backtest_assets.research.walkforward.benchmark import Benchmark
+from backtest_assets.research.walkforward.metric import EQUITY, Metric, tidy
+from backtest_assets.research.walkforward.slices import PORTFOLIO, Slice
 from backtest_assets.stats.drawdown import loss_clusters, tail_conditional_drawdown
 from backtest_assets.tables.walkforward import WALKFORWARD_SPLITS, WALKFORWARD_SUMMARY, WALKFORWARD_TRAIN
 
@@ -72,6 +74,7 @@ def slice_metrics(
     trades: pl.DataFrame,
     context: pl.DataFrame,
     blueprints: pl.DataFrame,
+    bars: pl.DataFrame,
     *,
     run: ResearchRun,
     split: Split,
@@ -83,14 +86,15 @@ def slice_metrics(
         trades: table trades.
         context: table market_context.
         blueprints: table blueprints; every executed one is listed, with zeros and nulls if it never traded.
-        run: settings; splits, loss cluster share and drawdown tail.
+        bars: table bars_um; those of the split's window are held by the benchmark.
+        run: settings; symbols, splits, loss cluster share and drawdown tail.
         split: which one.
 
     Returns:
         Table walkforward_train, _validation or _test (one schema), keyed (blueprint_id, metric).
 
     Knows:
-        the trades labelled with the split; the concentration of a train or validation slice with few loss clusters also
+        the trades labelled with the split and the bars of its window; the concentration of a train or validation slice with few loss clusters also
         those of the other of the two.
     """
     window = run.splits[split]
@@ -104,8 +108,9 @@ def slice_metrics(
         .with_columns(pl.col("regime").fill_null("unknown"))
     )
     span: dict[str, object] = {"start_at": window.start, "end_at": window.end}
-    pieces = Slice.each(ledger, own, blueprints, window.start, window.end)
-    wider = Slice.each(ledger, trades.filter(pooled), blueprints, window.start, window.end)
+    benchmark = Benchmark.hold(bars, run.symbol_list, window.start, window.end)
+    pieces = Slice.each(ledger, own, blueprints, benchmark)
+    wider = Slice.each(ledger, trades.filter(pooled), blueprints, benchmark)
     rows = [
         ({"blueprint_id": piece.scope, **span}, metric)
         for piece, both in zip(pieces, wider, strict=True)

@@ -99,7 +99,9 @@ def random_results(
     table = blueprints_of(*(specs(run) if specs else plain))
     done = Simulation.of(bars, funding, events, context, table, features=features, run=run)
     ledger, trades = done.ledger, done.trades
-    train, validation, test = (slice_metrics(ledger, trades, context, table, run=run, split=split) for split in Split)
+    train, validation, test = (
+        slice_metrics(ledger, trades, context, table, bars, run=run, split=split) for split in Split
+    )
     summary = summarise(train, validation)
     ledgers = pl.concat([ledger_of("t", ["h0", "h1", "h2"]), ledger_of("other", ["h1"], "d2")])
     return Results(
@@ -113,7 +115,7 @@ def random_results(
             "blueprints": table,
             "simulation_ledger": ledger,
             "trades": trades,
-            "backtest_metrics": measure(ledger, trades, table, run=run),
+            "backtest_metrics": measure(ledger, trades, table, bars, run=run),
             "walkforward_splits": plan_table(run=run),
             "walkforward_train": train,
             "walkforward_validation": validation,

@@ -43,12 +43,12 @@ def day_trades(moves, *, run, scale):
     done = Simulation.of(
         bars, no_funding(n_days, symbols=[A]), events_at(entries), context, specs, features=features_of(bars), run=run
     )
-    return done, context, specs
+    return done, context, specs, bars
 
 
 def metrics(moves, split=Split.TRAIN, name="bp", run=RUN, scale=0.5):
-    done, context, specs = day_trades(moves, run=run, scale=scale)
-    found = slice_metrics(done.ledger, done.trades, context, specs, run=run, split=split).filter(blueprint_id=name)
+    done, context, specs, bars = day_trades(moves, run=run, scale=scale)
+    found = slice_metrics(done.ledger, done.trades, context, specs, bars, run=run, split=split).filter(blueprint_id=name)
     return dict(found.select("metric", "value").iter_rows())
 
 
@@ -195,7 +195,7 @@ def test_the_backtest_metrics_never_look_at_the_test_window():
         frames["trades"].with_columns(pl.when(late_rows).then(9.9).otherwise("net_pnl").alias("net_pnl")),
     )
     assert late.len() > 20
-    assert frames["backtest_metrics"].equals(measure(*poisoned, frames["blueprints"], run=run))
+    assert frames["backtest_metrics"].equals(measure(*poisoned, frames["blueprints"], frames["bars_um"], run=run))
 
 
 def test_discovery_is_train_validation_and_the_purged_between_them():
