@@ -13,6 +13,7 @@ from backtest_assets.research.report.exports import exports_of
 from backtest_assets.research.report.families import phase1_grid
 from backtest_assets.research.report.funnel import funnel_rows
 from backtest_assets.research.report.inputs import ReportInputs
+from backtest_assets.research.report.measures import performance_grid, walkforward_grid
 from backtest_assets.research.report.page import MAX_BYTES, Content, external_references, render
 from backtest_assets.research.report.performance import (
     costs_grid,
@@ -20,9 +21,7 @@ from backtest_assets.research.report.performance import (
     equity_rows,
     expectancy_grid,
     penalised_floors,
-    performance_grid,
     read_test,
-    walkforward_grid,
 )
 from backtest_assets.research.report.quality import coverage_grid, quality_grid
 from backtest_assets.research.report.record import (

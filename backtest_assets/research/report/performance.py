@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,7 @@ from backtest_assets.errors import RefusedError
 from backtest_assets.research.report.inputs import Execution
 from backtest_assets.research.report.row import Grid, Line, Row
 from backtest_assets.research.report.verdict import Judgement
-from backtest_assets.research.report.words import metric_label, number_text
+from backtest_assets.research.report.words import number_text
 from backtest_assets.stats.clustered import accrual_t, day_matrix
 from backtest_assets.tables.simulation import SIMULATION_LEDGER
 
@@ -24,7 +23,6 @@ PORTFOLIO: Final = "portfolio"
 MIN_DAYS_FOR_INTERVAL: Final = 10
 """Days held below which no confidence interval is given; a t with fewer clusters is not to be believed."""
 
-_FIRST: Final = ("n_trades", "net", "gross", "cost", "fees", "slippage", "funding", "stressed_net")
 PARTS: Final = (
     ("gross_pnl", "Gross P&L"),
     ("fee", "Fees"),
@@ -198,54 +196,6 @@ def _interval_bps(booked: pl.DataFrame) -> tuple[float | None, float | None]:
         return None, None
     half = float(stdtrit(n_held - 1, 0.975)) * error
     return mean - half, mean + half
-
-
-def walkforward_grid(execution: Execution) -> Grid:
-    """Lay the portfolio's published metrics of train, validation and test side by side.
-
-    Knows:
-        the walk-forward tables, test included.
-    """
-    metrics = pl.concat(
-        [
-            execution.walkforward_summary.select("split", "blueprint_id", "metric", "value", "unit"),
-            execution.walkforward_test.select(
-                pl.lit(Split.TEST.value).alias("split"), "blueprint_id", "metric", "value", "unit"
-            ),
-        ]
-    ).filter(pl.col("blueprint_id") == PORTFOLIO)
-    return _metric_grid(metrics, "walkforward", tuple(Split))
-
-
-def performance_grid(execution: Execution) -> Grid:
-    """Lay the portfolio's backtest metrics side by side; the test window is sealed to them.
-
-    Knows:
-        the backtest metrics: nothing of the test window.
-    """
-    metrics = execution.backtest_metrics.filter(pl.col("scope") == PORTFOLIO)
-    return _metric_grid(metrics, "performance", (Split.TRAIN, Split.VALIDATION, "discovery"))
-
-
-def _metric_grid(metrics: pl.DataFrame, section: str, splits: Sequence[str]) -> Grid:
-    found = {(row["split"], row["metric"]): row for row in metrics.to_dicts()}
-    names = sorted({name for _, name in found}, key=lambda name: (_rank(name), name))
-    cells = {
-        (split, name): Row(
-            section,
-            f"{PORTFOLIO}/{split}/{name}",
-            observed=found[split, name]["value"],
-            unit=found[split, name]["unit"],
-        )
-        for split, name in product(splits, names)
-        if (split, name) in found
-    }
-    lines = tuple(Line(metric_label(name), tuple(cells.get((split, name), "") for split in splits)) for name in names)
-    return Grid(("", *(split.capitalize() for split in splits)), lines)
-
-
-def _rank(metric: str) -> int:
-    return _FIRST.index(metric) if metric in _FIRST else len(_FIRST)
 
 
 def costs_grid(execution: Execution) -> Grid:

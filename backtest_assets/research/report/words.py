@@ -69,6 +69,39 @@ _LABELS: Final = {
     "sharpe_daily_annualised": "Sharpe ratio, daily, annualised",
     "sharpe_ci_low": "Sharpe ratio, interval from",
     "sharpe_ci_high": "Sharpe ratio, interval to",
+    "psr_2012": "Probability of a true Sharpe ratio above 0",
+    "min_track_record_2012": "Days until that would be 95 % sure",
+    "sortino_daily_annualised": "Sortino ratio, daily, annualised",
+    "calmar": "Calmar ratio",
+    "annual_growth": "Compound growth per year",
+    "expectancy_bps": "Mean net result per trade",
+    "long_share": "Long trades",
+    "short_share": "Short trades",
+    "hold_mean_bars": "Bars held, mean",
+    "hold_median_bars": "Bars held, median",
+    "mae_mean_bps": "Worst move against a trade, mean",
+    "mfe_mean_bps": "Best move for a trade, mean",
+    "gross_exposure_mean": "Gross exposure, mean over all bars",
+    "gross_exposure_max": "Gross exposure, largest at a close",
+    "net_exposure_mean": "Net exposure, mean over all bars",
+    "long_exposure_mean": "Long exposure, mean",
+    "short_exposure_mean": "Short exposure, mean",
+    "net_long": "Net P&L of long trades",
+    "net_short": "Net P&L of short trades",
+    "net_at_0x_costs": "Net P&L without costs",
+    "net_at_0.5x_costs": "Net P&L at half the costs",
+    "net_at_1x_costs": "Net P&L at the run's costs",
+    "net_at_1.5x_costs": "Net P&L at 1.5 times the costs",
+    "net_at_2x_costs": "Net P&L at 2 times the costs",
+    "net_at_3x_costs": "Net P&L at 3 times the costs",
+    "break_even_bps": "Cost per fill at which nothing is left",
+    "benchmark_return": "Buy and hold: return",
+    "benchmark_max_drawdown": "Buy and hold: deepest drawdown",
+    "benchmark_sharpe_annualised": "Buy and hold: Sharpe ratio",
+    "benchmark_correlation": "Correlation of days with buy and hold",
+    "beta": "Beta to buy and hold",
+    "alpha_annual": "Alpha beside it, per year",
+    "alpha_annual_se": "Standard error of alpha, per year",
 }
 GLOSSARY: Final = (
     ("Event", "Something that happened in the market, known at a stated instant; what follows it is never part of it."),
@@ -86,6 +119,23 @@ GLOSSARY: Final = (
         "Triggered so close to the end of a window that the trade could reach the next; counted in none of them.",
     ),
     ("Drawdown", "How far equity lies below its highest value so far."),
+    (
+        "Sharpe, Sortino, Calmar",
+        "Yearly return per unit of scatter of the days, of their losses alone, of the deepest drawdown.",
+    ),
+    (
+        "Probability of a true Sharpe ratio above 0",
+        "Of a single strategy that was not chosen among others; days are taken as independent. Chosen ones look better than this.",
+    ),
+    ("Exposure", "Share of equity held at a bar's close; gross adds long and short, net sets them off."),
+    (
+        "Buy and hold",
+        "Equal parts of the run's symbols from the window's first open to its end, price alone: no funding, no costs.",
+    ),
+    (
+        "Beta, alpha",
+        "How much of buy and hold's daily return the rules carry along, and what they earn a year beside that.",
+    ),
     ("Promotion gate", "A limit every blueprint must keep on train and validation; what is unknown does not pass."),
 )
 
@@ -117,9 +167,12 @@ def number_text(value: float | None, unit: str) -> str:
 def metric_label(metric: str) -> str:
     """Return a metric's name for readers.
 
-    >>> metric_label("net"), metric_label("max_drawdown")
-    ('Net P&L', 'Max drawdown')
+    >>> metric_label("net"), metric_label("max_drawdown"), metric_label("net_of_BTCUSDT")
+    ('Net P&L', 'Max drawdown', 'Net P&L, BTCUSDT')
     """
+    base, _, symbol = metric.partition("_of_")
+    if symbol:
+        return f"{metric_label(base)}, {symbol}"
     return _LABELS.get(metric, plain(metric).capitalize())
 
 

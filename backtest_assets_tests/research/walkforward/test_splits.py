@@ -48,7 +48,9 @@ def day_trades(moves, *, run, scale):
 
 def metrics(moves, split=Split.TRAIN, name="bp", run=RUN, scale=0.5):
     done, context, specs, bars = day_trades(moves, run=run, scale=scale)
-    found = slice_metrics(done.ledger, done.trades, context, specs, bars, run=run, split=split).filter(blueprint_id=name)
+    found = slice_metrics(done.ledger, done.trades, context, specs, bars, run=run, split=split).filter(
+        blueprint_id=name
+    )
     return dict(found.select("metric", "value").iter_rows())
 
 
