@@ -1,7 +1,8 @@
 """A whole execution of a random little market, stage by stage, for the tests of slices, promotions and gates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -80,10 +81,13 @@ def random_results(
     n_events: int = 240,
     run: ResearchRun | None = None,
     specs: Callable[[ResearchRun], Sequence[Blueprint]] | None = None,
+    bars_from: Mapping[str, datetime] | None = None,
 ) -> Results:
     rng = np.random.default_rng(seed)
     run = run or a_run(n_days)
     bars = random_bars(rng, n_bars=n_days * 96)
+    for symbol, listed in (bars_from or {}).items():
+        bars = bars.filter((pl.col("symbol") != symbol) | (pl.col("open_at") >= listed))
     funding = funding_at({s: rng.normal(0, 5e-4, 3 * n_days + 1).tolist() for s in (A, B)})
     events = random_events(rng, n_events, n_bars=n_days * 96)
     plain = (
