@@ -28,7 +28,7 @@ SELECT coalesce(blueprint_id, 'portfolio') AS scope, count(*) AS n_trades, avg((
     avg((side > 0)::INT) AS long_share, avg((side < 0)::INT) AS short_share, avg(n_bars_held) AS hold_mean_bars,
     median(n_bars_held) AS hold_median_bars, avg(mae_frac) * 1e4 AS mae_mean_bps, avg(mfe_frac) * 1e4 AS mfe_mean_bps,
     sum(2 * exposure) AS turnover
-FROM trades GROUP BY GROUPING SETS ((blueprint_id), ())"""
+FROM trades GROUP BY GROUPING SETS ((blueprint_id), ()) HAVING count(*) > 0"""
 _PARTS: Final = """
 SELECT coalesce(l.blueprint_id, 'portfolio') AS scope, l.symbol, t.side, sum(abs(l.exposure_after)) AS gross_held,
     sum(l.exposure_after) AS net_held, sum(l.net_pnl) AS net

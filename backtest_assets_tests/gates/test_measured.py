@@ -7,6 +7,7 @@ import pytest
 
 from backtest_assets.domain.split import Split
 from backtest_assets.gates.gate import Answer
+from backtest_assets.gates.measured import Rows, measured_differently
 from backtest_assets.gates.metrics import MAYBE_NULL, never_null
 from backtest_assets.gates.simulation import GATES_BACKTEST_METRICS
 from backtest_assets.gates.sql import ask_sqls
@@ -48,13 +49,35 @@ def wrong(frame: pl.DataFrame, metric: str) -> pl.DataFrame:
     return frame.with_columns(value=pl.when(here).then(pl.col("value").fill_null(1.0) * (1 + 1e-6) + 1e-6).otherwise("value"))  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "metric", sorted(set(NAMES) - ONCE - ELSEWHERE - {n for n in NAMES if n.startswith("net_at_")})
-)
-def test_one_wrong_number_is_seen_by_the_second_count(metric):
-    answer = ask("walkforward_train", "measured_twice", wrong(TRAIN, metric))
+def rows_of(split: Split) -> Rows:
+    trades = DONE.frames["trades"].filter(split=split.value)
+    ledger = DONE.frames["simulation_ledger"].join(trades, on="trade_id", how="semi")
+    window = DONE.run.splits[split]
+    return Rows(ledger, trades, DONE.frames["bars_um"], window.start, window.end)
+
+
+def seen_as_wrong(frame: pl.DataFrame) -> list[tuple[str, str]]:
+    told = frame.rename({"blueprint_id": "scope"})
+    found = measured_differently(told, rows_of(Split.TRAIN), ("portfolio", "a", "b", "c"), run=DONE.run)
+    return sorted(found.select("scope", "metric").iter_rows())
+
+
+def test_every_wrong_number_and_no_right_one_is_seen_by_the_second_count():
+    counted = sorted(set(NAMES) - ONCE - ELSEWHERE - {name for name in NAMES if name.startswith("net_at_")})
+    assert len(counted) > 30
+    assert [] == seen_as_wrong(TRAIN)
+    spoilt = TRAIN
+    for metric in counted:
+        spoilt = wrong(spoilt, metric)
+    gone = TRAIN.filter((pl.col("blueprint_id") != "b") | ~pl.col("metric").is_in(counted))
+    for frame in (spoilt, gone):
+        assert [("b", metric) for metric in counted] == seen_as_wrong(frame)
+
+
+def test_a_wrong_number_blocks_and_is_named():
+    answer = ask("walkforward_train", "measured_twice", wrong(TRAIN, "beta"))
     assert (answer.blocks, answer.verdict.observed) == (True, 1)
-    assert (answer.verdict.examples[0]["scope"], answer.verdict.examples[0]["metric"]) == ("b", metric)
+    assert (answer.verdict.examples[0]["scope"], answer.verdict.examples[0]["metric"]) == ("b", "beta")
 
 
 @pytest.mark.parametrize("metric", sorted(IDENTITIES))

@@ -24,7 +24,7 @@ _GROUPS: Final = (
         *("sortino_daily_annualised", "calmar"),
     ),
     (
-        "Trades",
+        "What the trades were like",
         *("win_rate", "expectancy_bps", "long_share", "short_share", "hold_mean_bars", "hold_median_bars"),
         *("mae_mean_bps", "mfe_mean_bps"),
     ),
