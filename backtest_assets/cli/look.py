@@ -156,8 +156,8 @@ def _existing(session: Session, run_id: str) -> Partition:
 def report(run_id: str, folder: Path | None, *, is_opened: bool) -> None:
     """Print where the report of a run lies.
 
-    With --export: summary.json of every run; metrics.json, walkforward_summary.json, promotion_report.json,
-    equity_curve.csv and trades_SYMBOL.csv of a run that was executed.
+    With --export: summary.json of every run; metrics.json, fee_sensitivity.json, walkforward_summary.json,
+    promotion_report.json, equity_curve.csv and trades_SYMBOL.csv of a run that was executed.
     """
     with open_session() as session:
         files = report_files(session, _existing(session, run_id)["run_id"])

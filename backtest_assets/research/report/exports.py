@@ -13,11 +13,20 @@ from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.research.report.performance import equity_frame
+from backtest_assets.research.walkforward.benchmark import Benchmark
+from backtest_assets.research.walkforward.costs import COST_MULTIPLES
+from backtest_assets.research.walkforward.metric import Metric
 from backtest_assets.research.walkforward.slices import PORTFOLIO, Slice
 from backtest_assets.tables.simulation import TRADES
 
 SUMMARY: Final = "summary.json"
-EXECUTED: Final = ("metrics.json", "walkforward_summary.json", "promotion_report.json", "equity_curve.csv")
+EXECUTED: Final = (
+    "metrics.json",
+    "fee_sensitivity.json",
+    "walkforward_summary.json",
+    "promotion_report.json",
+    "equity_curve.csv",
+)
 """Exports that exist only after the checklist said PROMOTE; trades come beside them, a file per symbol."""
 
 _REGIMES: Final = ("regime_share_vol_", "max_regime_share")
@@ -58,8 +67,8 @@ def exports_of(inputs: ReportInputs, rows: pl.DataFrame, *, run: ResearchRun) ->
         run: the settings they were made with.
 
     Returns:
-        Contents by file name: `summary.json` of every run; `metrics.json` (the whole run), `walkforward_summary.json`,
-        `promotion_report.json`, `equity_curve.csv` and one `trades_<symbol>.csv` per symbol of a run that was executed.
+        Contents by file name: `summary.json` of every run; `metrics.json` and `fee_sensitivity.json` (the whole run),
+        `walkforward_summary.json`, `promotion_report.json`, `equity_curve.csv` and one `trades_<symbol>.csv` per symbol of a run that was executed.
         Equal inputs give equal bytes.
 
     Knows:
@@ -68,8 +77,10 @@ def exports_of(inputs: ReportInputs, rows: pl.DataFrame, *, run: ResearchRun) ->
     made = {SUMMARY: _json(_summary(inputs, rows, run=run))}
     if inputs.execution is None:
         return made
+    measured = _measured(inputs, inputs.execution, run=run)
     contents = (
-        _json(_metrics(inputs.execution, inputs.blueprints, run=run)),
+        _json(_metrics(inputs.execution, inputs.blueprints, measured, run=run)),
+        _json(_sensitivity(measured, run=run)),
         walkforward_json(inputs.execution, run=run),
         _json(_promotions(inputs.execution, run=run)),
         _csv(equity_frame(inputs.execution).select(pl.col("open_at").alias("timestamp"), "equity")),
@@ -100,10 +111,26 @@ def _named(run: ResearchRun) -> dict[str, Any]:
     return {"run_id": run.run_id, "run_class": run.run_class, "non_production_overrides": overrides}
 
 
-def _metrics(execution: Execution, blueprints: pl.DataFrame, *, run: ResearchRun) -> dict[str, Any]:
+def _measured(inputs: ReportInputs, execution: Execution, *, run: ResearchRun) -> Mapping[str, Metric]:
+    """Measure all executed blueprints together over the whole run, as every split is measured."""
+    held = Benchmark.hold(inputs.bars_um, run.symbol_list, *run.window)
+    whole = next(Slice.each(execution.simulation_ledger, execution.trades, inputs.blueprints, held))
+    return {metric.name: metric for metric in whole.metrics()}
+
+
+def _sensitivity(measured: Mapping[str, Metric], *, run: ResearchRun) -> dict[str, Any]:
+    return {
+        **_named(run),
+        "cost_bps": run.cost.per_side_bps,
+        "net_at_multiple_of_costs": {f"{m:g}": measured[f"net_at_{m:g}x_costs"].value for m in COST_MULTIPLES},
+        "break_even_bps": measured["break_even_bps"].value,
+    }
+
+
+def _metrics(
+    execution: Execution, blueprints: pl.DataFrame, measured: Mapping[str, Metric], *, run: ResearchRun
+) -> dict[str, Any]:
     start, end = run.window
-    whole = next(Slice.each(execution.simulation_ledger, execution.trades, blueprints, start, end))
-    measured = {metric.name: metric for metric in whole.metrics()}
     executed = blueprints.filter("is_executed").sort("rank", "blueprint_id")["blueprint_id"].to_list()
     mean_r = execution.trades.select(r_multiple().mean()).item()
     return {

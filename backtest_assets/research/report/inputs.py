@@ -29,7 +29,7 @@ class ReportInputs:
         research_run, phase1_evidence, hypotheses, inference_summary, naive_entry, edge_candidates, trial_ledger,
             trial_counts, research_checklist, event_candidates, event_registry, blueprints, strategy_candidates,
             features: their tables.
-        bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `is_gap`.
+        bars_um: perpetual bars of the run's symbols; needs `symbol`, `open_at`, `open`, `close`, `is_gap`.
         bars_spot: spot bars likewise; empty where there is no spot market.
         lineage: what was read, one row per `table`, `partition`, `digest`.
         execution: None unless the checklist says PROMOTE.

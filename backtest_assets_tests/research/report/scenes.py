@@ -332,8 +332,11 @@ def _bars(run: ResearchRun, rng: np.random.Generator) -> pl.DataFrame:
         gap = np.zeros(times.len(), bool)
         for first in rng.integers(0, times.len(), 5):
             gap[first : first + int(rng.integers(1, 40))] = True
+        price = pl.when(~pl.col("is_gap")).then(100.0 + pl.int_range(pl.len()) * 1e-3)
         frames.append(
-            pl.DataFrame({"open_at": times, "is_gap": gap}).select(pl.lit(symbol).alias("symbol"), "open_at", "is_gap")
+            pl.DataFrame({"open_at": times, "is_gap": gap}).select(
+                pl.lit(symbol).alias("symbol"), "open_at", price.alias("open"), price.alias("close"), "is_gap"
+            )
         )
     bars = pl.concat(frames)
     hole = (pl.col("symbol") == "ETHUSDT") & (

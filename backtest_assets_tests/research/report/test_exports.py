@@ -60,6 +60,15 @@ def test_r102_r107_metrics_are_those_of_the_whole_ledger():
         assert abs(metrics[name]) == pytest.approx(abs(shown), abs=1e-12)
 
 
+def test_d15_the_fee_sensitivity_starts_from_the_headline():
+    fees, metrics = told("fee_sensitivity.json"), told("metrics.json")
+    net = fees["net_at_multiple_of_costs"]
+    assert list(net) == ["0", "0.5", "1", "1.5", "2", "3"]
+    assert net["1"] == pytest.approx(metrics["cost_decomposition"]["net_alpha"], abs=1e-12)
+    cost = metrics["cost_decomposition"]["fees"] + metrics["cost_decomposition"]["slippage"]
+    assert net["3"] == pytest.approx(net["1"] - 2 * cost, abs=1e-12)
+
+
 def test_r103_the_equity_curve_ends_where_the_metrics_do():
     equity = table("equity_curve.csv")
     assert equity.columns == ["timestamp", "equity"]
