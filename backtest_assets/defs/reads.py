@@ -210,8 +210,31 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         for split in ("train", "validation")
     },
     "walkforward_summary": (Read("research_run"), _CHECKLIST, Read("walkforward_train"), Read("walkforward_validation"), Read("blueprints")),
+    "blueprint_neighbours": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("bars_um"),
+        Read("settlements_um"),
+        Read("event_registry"),
+        Read("market_context"),
+        Read("features"),
+        Read("blueprints"),
+    ),
     "promotions": (
-        Read("research_run"), _CHECKLIST, Read("walkforward_summary"), Read("blueprints"), Read("trial_counts"), ALL_LEDGERS,
+        Read("research_run"),
+        _CHECKLIST,
+        Read("bars_um"),
+        Read("event_outcomes"),
+        Read("event_registry"),
+        Read("market_context"),
+        Read("hypotheses"),
+        Read("simulation_ledger"),
+        Read("trades"),
+        Read("walkforward_summary"),
+        Read("blueprints"),
+        Read("blueprint_neighbours"),
+        Read("trial_counts"),
+        ALL_LEDGERS,
     ),
     # Completed after promotion, and without it where the checklist keeps the run in research (docs/adr/0009).
     "strategy_candidates": (

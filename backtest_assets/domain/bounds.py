@@ -79,6 +79,11 @@ RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "promotion_max_cluster_loss_concentration": (0, 1, "give a share of 0 to 1"),
     "promotion_min_tail_conditional_drawdown_95": (-1, 0, "give a drawdown of -1 to 0"),
     "promotion_max_cost_ratio_train_validation": (0, _UNBOUNDED, "give a ratio >= 0"),
+    "promotion_min_cross_symbol_pass_rate": (0, 1, "give a share of 0 to 1"),
+    "promotion_min_deflated_sharpe": (0, 1, "give a probability of 0 to 1"),
+    "promotion_max_overfitting_probability": (0, 1, "give a probability of 0 to 1"),
+    "promotion_min_neighbour_share": (0, 1, "give a share of 0 to 1"),
+    "promotion_max_correlation": (-1, 1, "give a correlation of -1 to 1"),
 }
 """Least and largest value of every setting that is a number with a range, and what to give instead."""
 

@@ -202,6 +202,23 @@ class ResearchRun:
     promotion_max_cost_ratio_train_validation: float = _setting(
         0.60, "promotion", "Largest cost / gross profit on train and validation (R99)."
     )
+    promotion_min_cross_symbol_pass_rate: float = _setting(
+        0.60, "promotion", "Least share of a blueprint's symbols that earn, on train and on validation (R91, D27)."
+    )
+    promotion_min_deflated_sharpe: float = _setting(
+        0.95,
+        "promotion",
+        "Least probability that the daily Sharpe ratio beats what the luckiest of all runs' trials shows (R91, D13).",
+    )
+    promotion_max_overfitting_probability: float = _setting(
+        0.50, "promotion", "Largest share of halves in which the best tested hypothesis is no better than the median (R91)."
+    )
+    promotion_min_neighbour_share: float = _setting(
+        0.25, "promotion", "Least net per day of the worst +-10 % neighbour, as a share of the blueprint's own (R91, D36)."
+    )
+    promotion_max_correlation: float = _setting(
+        0.90, "promotion", "Largest correlation of daily returns with a better blueprint that is promoted (R91)."
+    )
 
     def __post_init__(self) -> None:
         check_run_id(self.run_id)

@@ -1,10 +1,32 @@
-"""The promotion decision, gate by gate, and the strategy candidates that it leaves."""
+"""The neighbours of the blueprints, the promotion decision gate by gate, and the strategy candidates that it leaves."""
 
 import polars as pl
 
 from backtest_assets.stages import Stage
 from backtest_assets.tables.contract import INSTANT, Column, Rule, Table
 
+BLUEPRINT_NEIGHBOURS = Table(
+    "blueprint_neighbours",
+    Stage.PROMOTIONS,
+    "research",
+    ("blueprint_id", "neighbour", "split"),
+    (
+        Column("blueprint_id", pl.String(), "text", "Executed blueprint."),
+        Column(
+            "neighbour",
+            pl.String(),
+            "text",
+            "centre, the blueprint itself; or what is moved by a tenth and whereto: stop_minus, hold_plus, condition_1_looser.",
+        ),
+        Column("split", pl.String(), "text", "train or validation; never test."),
+        Column("change", pl.String(), "text", "The part that is moved, from its value to the neighbour's; empty for the centre."),
+        Column("n_trades", pl.Int64(), "trades", "Trades of the split, simulated alone, under its own caps.", sample=(1, 9)),
+        Column("n_days", pl.Int64(), "days", "Calendar days of the split.", sample=(9, 99)),
+        Column("net_pnl", pl.Float64(), "fraction of equity", "Sum of the trades' net P&L; 0 where nothing was traded."),
+        Column("net_per_day", pl.Float64(), "fraction of equity per day", "The same over the days of the split."),
+    ),
+    "Every executed blueprint and its +-10 % neighbours, each really simulated alone (D36).",
+)
 PROMOTIONS = Table(
     "promotions",
     Stage.PROMOTIONS,
@@ -22,6 +44,7 @@ PROMOTIONS = Table(
         ),
         Column("is_passed", pl.Boolean(), "bool", "The answer."),
         Column("detail", pl.String(), "text", "The evidence in words."),
+        Column("evidence", pl.String(), "text", "Where the observed number comes from: tables and splits."),
         Column("is_promoted", pl.Boolean(), "bool", "All gates of the blueprint passed; the same on each of its rows."),
     ),
     "Every executed blueprint with every promotion gate; default is rejected.",
@@ -146,4 +169,4 @@ STRATEGY_CANDIDATES = Table(
         Rule("blocked_without_size", pl.col("is_blocked") == ~(pl.col("size_scale") > 0).fill_null(value=False)),
     ),
 )
-TABLES = (PROMOTIONS, STRATEGY_CANDIDATES)
+TABLES = (BLUEPRINT_NEIGHBOURS, PROMOTIONS, STRATEGY_CANDIDATES)

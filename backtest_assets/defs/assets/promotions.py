@@ -1,4 +1,4 @@
-"""The promotion decision and the strategy candidates that it leaves."""
+"""The neighbours of the blueprints, the promotion decision and the strategy candidates that it leaves."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,27 @@ from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.promotions.evidence import Measured, PromotionSources
+from backtest_assets.research.promotions.neighbours import simulate_neighbours
 from backtest_assets.research.promotions.strategies import StrategySources, describe_strategies, list_strategies
+
+
+@table_asset("blueprint_neighbours")
+def blueprint_neighbours(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]
+) -> Iterator[AssetEvent]:
+    """Every executed blueprint and its +-10 % neighbours, simulated alone."""
+    desk = Desk(context, lake, "blueprint_neighbours")
+    inputs = (desk[n] for n in ("bars_um", "settlements_um", "event_registry", "market_context", "blueprints"))
+    yield from desk.publish(simulate_neighbours(*inputs, features=desk["features"], run=desk.run))
 
 
 @table_asset("promotions")
 def promotions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Every executed blueprint with every gate; default rejected."""
     desk = Desk(context, lake, "promotions")
-    yield from desk.publish(promote(desk["walkforward_summary"], desk["blueprints"], run=desk.run))
+    measured = Measured.of(PromotionSources.of(desk.frames()), run=desk.run)
+    yield from desk.publish(promote(desk["walkforward_summary"], desk["blueprints"], measured, run=desk.run))
 
 
 @table_asset("strategy_candidates")

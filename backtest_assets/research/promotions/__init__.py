@@ -1,1 +1,3 @@
-"""The promotion decision: `criteria` names every limit once, `decide` holds the walk-forward evidence against them."""
+"""The promotion decision: `criteria` names every limit once, `neighbours` simulates what lies beside a blueprint, `evidence`
+measures, and `decide` holds everything against the limits. `strategies` lists what it leaves.
+"""

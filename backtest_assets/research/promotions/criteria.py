@@ -1,4 +1,4 @@
-"""Every promotion gate, once: what is measured, against which limit, and why; applying them stays out."""
+"""Every promotion gate, once: what is measured, from what, against which limit, and why; applying them stays out."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -7,19 +7,23 @@ from backtest_assets.domain.run import ResearchRun
 
 Comparator = Literal["<=", ">=", ">"]
 
+SUMMARY_SOURCE: Final = "walkforward_summary: train and validation, the worse of the two"
+"""Where a criterion's number comes from unless it says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One promotion gate; the worse of train and validation must keep it.
+    """One promotion gate.
 
     Attributes:
         gate: name of the gate.
-        metric: metric of table walkforward_summary that is judged.
+        metric: what is judged; of `CRITERIA` a metric of table walkforward_summary.
         comparator: how observed is held against the limit.
         limit: name of the run's setting, or a number where no setting exists.
         unit: unit of both.
         rule: the users' rule.
         reason: why the gate exists, one sentence.
+        source: tables and splits that the observed number comes from.
     """
 
     gate: str
@@ -29,6 +33,7 @@ class Criterion:
     unit: str
     rule: str
     reason: str
+    source: str = SUMMARY_SOURCE
 
     def limit_for(self, run: ResearchRun) -> float:
         """Return the limit in force for a run."""
@@ -120,8 +125,74 @@ CRITERIA: Final = (
 )
 """All must hold on train and on validation; test is never asked."""
 
+CROSS_SYMBOL: Final = Criterion(
+    "cross_symbol_pass_rate",
+    "share of symbols with a net above 0",
+    ">=",
+    "promotion_min_cross_symbol_pass_rate",
+    "fraction of symbols",
+    "R91, D27",
+    "an edge of one symbol among several is that symbol's luck until it is asked alone",
+    "trades by symbol: train and validation, the worse of the two",
+)
+DEFLATED_SHARPE: Final = Criterion(
+    "deflated_sharpe",
+    "deflated Sharpe ratio",
+    ">=",
+    "promotion_min_deflated_sharpe",
+    "probability",
+    "R91, D13",
+    "the best of many worthless trials shows a good ratio too",
+    "simulation_ledger, days of train and validation together; trial_counts of all runs; hypotheses on train",
+)
+OVERFITTING: Final = Criterion(
+    "overfitting_probability",
+    "probability of backtest overfitting",
+    "<=",
+    "promotion_max_overfitting_probability",
+    "probability",
+    "R91",
+    "a search whose best is forgotten by the other half of the days found nothing to promote",
+    "event_outcomes of the tested hypotheses: train and validation together, 10 blocks",
+)
+NEIGHBOUR_SHARE: Final = Criterion(
+    "parameter_neighbourhood",
+    "worst neighbour's share of the own net per day",
+    ">=",
+    "promotion_min_neighbour_share",
+    "fraction of own net per day",
+    "R91, D36",
+    "an edge that a tenth more or less of one number destroys was fitted to that number",
+    "blueprint_neighbours: train and validation, the worse of the two",
+)
+POSITIVE_NEIGHBOURS: Final = Criterion(
+    "positive_neighbours",
+    "share of neighbours with a net above 0 on both splits",
+    ">",
+    0.5,
+    "fraction of neighbours",
+    "R91, D36",
+    "most of what lies beside an edge earns too",
+    "blueprint_neighbours: train and validation, both",
+)
+DIVERSIFICATION: Final = Criterion(
+    "diversification",
+    "largest correlation of daily returns",
+    "<=",
+    "promotion_max_correlation",
+    "correlation",
+    "R91",
+    "two blueprints that earn on the same days are one; the better one stays",
+    "simulation_ledger: days of train and validation together, against every promoted blueprint of a better rank",
+)
+MEASURED: Final = (CROSS_SYMBOL, DEFLATED_SHARPE, OVERFITTING, NEIGHBOUR_SHARE, POSITIVE_NEIGHBOURS)
+"""All must hold too; what they are held against is measured in `evidence`. `DIVERSIFICATION` is asked last."""
+
 ENOUGH_TRADES: Final = "blueprint_min_trades"
 """Gate of a blueprint's own `evaluation.min_trades`, of train and validation together [trades]."""
 
 PRODUCTION: Final = "production_run"
 """Gate of the run: nothing of a diagnostic run is promoted, its strict rules were overridden [overrides] (R84)."""
+
+ALL_GATES: Final = (*(one.gate for one in (*CRITERIA, *MEASURED)), ENOUGH_TRADES, PRODUCTION, DIVERSIFICATION.gate)
+"""Every gate that each executed blueprint answers."""

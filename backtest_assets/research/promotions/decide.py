@@ -1,30 +1,43 @@
 """Every executed blueprint against every promotion gate; the default is rejected."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import polars as pl
 
 from backtest_assets.domain.blueprint import Blueprint, blueprint_from_json
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
-from backtest_assets.research.promotions.criteria import CRITERIA, ENOUGH_TRADES, PRODUCTION, Criterion
+from backtest_assets.research.promotions.criteria import (
+    CRITERIA,
+    DIVERSIFICATION,
+    ENOUGH_TRADES,
+    MEASURED,
+    PRODUCTION,
+    Criterion,
+)
+from backtest_assets.research.promotions.evidence import Found, Measured, correlation
+from backtest_assets.research.promotions.neighbours import OPEN_SPLITS
 from backtest_assets.tables.promotions import PROMOTIONS
 
 _Values = Mapping[tuple[str, str, str], float | None]
+_Row = dict[str, object]
 
 
-def promote(summary: pl.DataFrame, blueprints: pl.DataFrame, *, run: ResearchRun) -> pl.DataFrame:
+def promote(summary: pl.DataFrame, blueprints: pl.DataFrame, measured: Measured, *, run: ResearchRun) -> pl.DataFrame:
     """Decide which executed blueprints are promoted.
 
     Args:
         summary: table walkforward_summary.
         blueprints: table blueprints; executed rows are judged.
+        measured: what else is known of them.
         run: settings; the limits.
 
     Returns:
-        Table promotions: one row per executed blueprint and criterion, its own least trades, and the class of the run. What is null or missing in the summary fails with
-        "insufficient evidence"; a blueprint is promoted if every one of its gates passed.
+        Table promotions: one row per executed blueprint and gate. What is null or missing fails with
+        "insufficient evidence"; a blueprint is promoted if every one of its gates passed. Blueprints are asked in the order
+        of their rank, and each last whether it doubles one that is promoted.
 
     Knows:
         train and validation, never test.
@@ -33,41 +46,61 @@ def promote(summary: pl.DataFrame, blueprints: pl.DataFrame, *, run: ResearchRun
         (row["blueprint_id"], row["split"], row["metric"]): row["value"] for row in summary.iter_rows(named=True)
     }
     executed = blueprints.filter("is_executed").sort("rank", "blueprint_id")["spec_json"]
-    specs = [blueprint_from_json(text) for text in executed]
-    rows = [row for spec in specs for row in (*_judged(spec.blueprint_id, values, run), *_own(spec, values, run))]
-    judged = pl.DataFrame(rows, schema={k: v for k, v in PROMOTIONS.schema.items() if k != "is_promoted"})
-    return PROMOTIONS.conform(judged.with_columns(is_promoted=pl.col("is_passed").all().over("blueprint_id")))
+    rows: list[_Row] = []
+    promoted: list[str] = []
+    for spec in map(blueprint_from_json, executed):
+        name = spec.blueprint_id
+        own = [
+            *(_judged(name, criterion, values, run) for criterion in CRITERIA),
+            *(_held(name, one, measured.found.get((name, one.gate), _MISSING), run) for one in MEASURED),
+            _own_trades(spec, values),
+            _production(name, run),
+        ]
+        own.append(_held(name, DIVERSIFICATION, _double(name, promoted, measured), run))
+        is_promoted = all(row["is_passed"] for row in own)
+        promoted += [name] if is_promoted else []
+        rows += [row | {"is_promoted": is_promoted} for row in own]
+    return PROMOTIONS.conform(pl.DataFrame(rows, schema=PROMOTIONS.schema))
 
 
-def _judged(name: str, values: _Values, run: ResearchRun) -> Iterator[dict[str, object]]:
-    for criterion in CRITERIA:
-        limit = criterion.limit_for(run)
-        found = {split: values.get((name, split.value, criterion.metric)) for split in (Split.TRAIN, Split.VALIDATION)}
-        train, validation = (math.nan if value is None else value for value in found.values())
-        is_known = math.isfinite(train) and math.isfinite(validation)
-        worst = criterion.worst(train, validation) if is_known else math.nan
-        yield {
-            "blueprint_id": name,
-            "gate": criterion.gate,
-            "observed": worst if is_known else None,
-            "limit": limit,
-            "comparator": criterion.comparator,
-            "unit": criterion.unit,
-            "margin": criterion.margin(worst, limit) if is_known else None,
-            "is_passed": is_known and criterion.holds(worst, limit),
-            "detail": _detail(criterion, found),
-        }
+_MISSING: Final = Found(math.nan, "insufficient evidence: it was not measured")
 
 
-def _own(spec: Blueprint, values: _Values, run: ResearchRun) -> Iterator[dict[str, object]]:
-    """Yield the gates that are no criterion of a metric: what the blueprint asks of itself, and what the run is."""
-    counts = [values.get((spec.blueprint_id, split.value, "n_trades")) for split in (Split.TRAIN, Split.VALIDATION)]
+def _judged(name: str, criterion: Criterion, values: _Values, run: ResearchRun) -> _Row:
+    """Hold the worse of train and validation in the summary against its limit."""
+    found = {split: values.get((name, split.value, criterion.metric)) for split in OPEN_SPLITS}
+    train, validation = (math.nan if value is None else value for value in found.values())
+    is_known = math.isfinite(train) and math.isfinite(validation)
+    worst = criterion.worst(train, validation) if is_known else math.nan
+    return _held(name, criterion, Found(worst, _detail(criterion, found)), run)
+
+
+def _held(name: str, criterion: Criterion, found: Found, run: ResearchRun) -> _Row:
+    """Hold a number against its limit; an unknown one fails."""
+    limit, is_known = criterion.limit_for(run), math.isfinite(found.observed)
+    return {
+        "blueprint_id": name,
+        "gate": criterion.gate,
+        "observed": found.observed if is_known else None,
+        "limit": limit,
+        "comparator": criterion.comparator,
+        "unit": criterion.unit,
+        "margin": criterion.margin(found.observed, limit) if is_known else None,
+        "is_passed": is_known and criterion.holds(found.observed, limit),
+        "detail": found.detail if criterion in CRITERIA else f"{found.detail} ({criterion.rule}); {criterion.reason}",
+        "evidence": criterion.source,
+    }
+
+
+def _own_trades(spec: Blueprint, values: _Values) -> _Row:
+    """Hold the trades of both splits against what the blueprint asks of itself."""
+    counts = [values.get((spec.blueprint_id, split.value, "n_trades")) for split in OPEN_SPLITS]
     n_trades = None if None in counts else sum(count for count in counts if count is not None)
-    least, overrides = float(spec.evaluation.min_trades), run.non_production_overrides
+    least = float(spec.evaluation.min_trades)
     traded = (
         "insufficient evidence: n_trades is unknown" if n_trades is None else f"{n_trades:g} on train and validation"
     )
-    yield {
+    return {
         "blueprint_id": spec.blueprint_id,
         "gate": ENOUGH_TRADES,
         "observed": n_trades,
@@ -77,9 +110,15 @@ def _own(spec: Blueprint, values: _Values, run: ResearchRun) -> Iterator[dict[st
         "margin": None if n_trades is None else n_trades - least,
         "is_passed": n_trades is not None and n_trades >= least,
         "detail": f"{traded}; a blueprint that caps and others crowd out was not judged by what it does alone",
+        "evidence": "walkforward_summary: train and validation together; blueprints",
     }
-    yield {
-        "blueprint_id": spec.blueprint_id,
+
+
+def _production(name: str, run: ResearchRun) -> _Row:
+    """Count what the run overrides."""
+    overrides = run.non_production_overrides
+    return {
+        "blueprint_id": name,
         "gate": PRODUCTION,
         "observed": float(len(overrides)),
         "limit": 0.0,
@@ -88,7 +127,22 @@ def _own(spec: Blueprint, values: _Values, run: ResearchRun) -> Iterator[dict[st
         "margin": -float(len(overrides)),
         "is_passed": not overrides,
         "detail": f"{run.run_class} run, overrides: {', '.join(overrides) or 'none'} (R63, R84)",
+        "evidence": "research_run: the frozen settings",
     }
+
+
+def _double(name: str, promoted: Sequence[str], measured: Measured) -> Found:
+    """Find the promoted blueprint that earned most on the same days."""
+    if not promoted:
+        return Found(0.0, "no blueprint of a better rank is promoted, so there is none to double")
+    returns = measured.returns
+    if missing := [one for one in (name, *promoted) if one not in returns]:
+        return Found(math.nan, f"insufficient evidence: the daily returns of {', '.join(missing)} are unknown")
+    found = [(correlation(returns[one], returns[name]), one) for one in promoted]
+    if any(math.isnan(value) for value, _ in found):
+        return Found(math.nan, "insufficient evidence: its daily returns show no scatter")
+    value, other = max(found)
+    return Found(value, f"largest over {len(promoted)} promoted of a better rank: with {other}")
 
 
 def _detail(criterion: Criterion, found: Mapping[Split, float | None]) -> str:

@@ -6,20 +6,22 @@ charged; funding is booked once per settlement s with entered_at < s <= exited_a
 is missing inside a hold has a row with equal marks: the move is booked on the next real bar.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from backtest_assets.domain.blueprint import Blueprint
 from backtest_assets.domain.clock import BAR_US
 from backtest_assets.domain.cost import BPS
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import SplitPlan
+from backtest_assets.research.blueprints.entries import Entries
 from backtest_assets.research.simulation.orders import OrderBook
 from backtest_assets.research.simulation.prices import Market
 from backtest_assets.stats.arrays import FloatArray, IntArray
-from backtest_assets.stats.simulate import OPEN, REASONS, Orders, Positions, run_orders
+from backtest_assets.stats.simulate import OPEN, REASONS, Caps, Orders, Positions, Rules, run_orders
 from backtest_assets.tables.contract import INSTANT
 from backtest_assets.tables.simulation import SIMULATION_LEDGER, TRADES
 
@@ -59,11 +61,46 @@ class Simulation:
         held = run_orders(book.orders, book.rules, market.grid.prices, book.caps)
         taken = book.orders.taken(held.order)
         rows = _Rows.of(taken, held, market, run=run)
-        entered = pl.col("entered_at").dt.strftime("%Y%m%dT%H%M")
-        named = book.entries.rows[held.order].with_columns(
-            trade_id=pl.concat_str("blueprint_id", "symbol", entered, separator="|")
-        )
+        named = _named(book.entries, held)
         return cls(rows.ledger(named, market), rows.trades(named, held, taken, market, splits=run.splits))
+
+    @staticmethod
+    def apart(entries: Entries, market: Market, *, run: ResearchRun) -> pl.DataFrame:
+        """Trade each of some blueprints as if it were the only one, under its own caps, and list the closed trades.
+
+        Args:
+            entries: what they want, at least one of them; their names differ.
+            market: bars and funding.
+            run: costs and splits.
+
+        Returns:
+            Table trades, each booked as in the ledger.
+
+        Raises:
+            RefusedError: if a settlement held over is missing.
+        """
+        orders = entries.orders(market.grid)
+        parts = [_alone(orders, rule, spec, entries.rules, market) for rule, spec in enumerate(entries.specs)]
+        held = Positions(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Positions)))
+        taken = orders.taken(held.order)
+        rows = _Rows.of(taken, held, market, run=run)
+        return rows.trades(_named(entries, held), held, taken, market, splits=run.splits)
+
+
+def _alone(orders: Orders, rule: int, spec: Blueprint, rules: Rules, market: Market) -> Positions:
+    own, size = np.flatnonzero(orders.rule == rule), spec.sizing
+    mine = Orders(*orders.taken(own)[:2], np.zeros_like(own), *orders.taken(own)[3:])
+    caps = Caps(size.max_symbol_exposure, size.max_gross_leverage, size.symbol_risk_budget, size.portfolio_risk_budget)
+    only = Rules(*(part[rule : rule + 1] for part in rules[:4]), rules.is_invalid)
+    held = run_orders(mine, only, market.grid.prices, caps)
+    return replace(held, order=own[held.order])
+
+
+def _named(entries: Entries, held: Positions) -> pl.DataFrame:
+    entered = pl.col("entered_at").dt.strftime("%Y%m%dT%H%M")
+    return entries.rows[held.order].with_columns(
+        trade_id=pl.concat_str("blueprint_id", "symbol", entered, separator="|")
+    )
 
 
 def simulate_trades(

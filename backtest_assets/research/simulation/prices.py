@@ -1,6 +1,7 @@
 """The run window's prices and funding on one grid of bars; what is traded on them stays out."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -28,17 +29,20 @@ class Market:
     funding: tuple[FundingPath, ...]
 
     @classmethod
-    def read(cls, bars: pl.DataFrame, funding: pl.DataFrame, *, run: ResearchRun) -> "Market":
+    def read(
+        cls, bars: pl.DataFrame, funding: pl.DataFrame, *, run: ResearchRun, end: datetime | None = None
+    ) -> "Market":
         """Lay the frames out on the run window's grid.
 
         Args:
             bars: table bars_um; rows outside the window only price settlements.
             funding: table settlements_um.
             run: gives symbols and window; settlements are charged from its start on.
+            end: where the grid ends; None for the end of the window.
         """
         symbols = tuple(sorted(run.symbol_list))
-        start, end = run.window
-        grid = PriceGrid.read(bars, symbols=symbols, start=start, end=end)
+        start, last = run.window
+        grid = PriceGrid.read(bars, symbols=symbols, start=start, end=end or last)
         close = grid.prices.close
         newest = np.maximum.accumulate(np.where(np.isnan(close), 0, np.arange(grid.n_bars)), axis=1)
         return cls(
