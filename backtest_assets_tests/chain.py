@@ -24,12 +24,15 @@ from backtest_assets.research.hypotheses.naive_entry import enter_naively
 from backtest_assets.research.hypotheses.queue.build import build_queue
 from backtest_assets.research.hypotheses.study import score_hypotheses
 from backtest_assets.research.hypotheses.traps import judge_traps
+from backtest_assets.research.hypotheses.trials import count_trials, list_trials
 from backtest_assets.research.outcomes.barriers import measure_barriers
 from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
 from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
+from backtest_assets.research.promotions.neighbours import simulate_neighbours
 from backtest_assets.research.promotions.strategies import StrategySources, list_strategies
 from backtest_assets.research.simulation.ledger import simulate_ledger, simulate_trades
 from backtest_assets.research.walkforward.splits import slice_metrics, summarise
@@ -150,7 +153,13 @@ def chain_from(
             for split in (Split.TRAIN, Split.VALIDATION)
         ]
         frames["walkforward_summary"] = summarise(*slices)
-        frames["promotions"] = promote(frames["walkforward_summary"], frames["blueprints"], run=run)
+        frames["blueprint_neighbours"] = simulate_neighbours(*inputs, features=frames["features"], run=run)
+        ledger_of_run = list_trials(frames["hypotheses"], "outcomes", run=run)
+        frames["trial_ledger"] = ledger_of_run
+        named = ledger_of_run.with_columns(of_run_id=pl.lit(run.run_id), ledger_digest=pl.lit("ledger"))
+        frames["trial_counts"] = count_trials(named, "outcomes")
+        judged = MeasuredBlueprints.of(PromotionSources.of(frames), run=run)
+        frames["promotions"] = promote(frames["walkforward_summary"], frames["blueprints"], judged, run=run)
     frames["strategy_candidates"] = list_strategies(StrategySources.of(frames), run=run)
     return Chain(run, {name: TABLES[name].conform(frame) for name, frame in frames.items()})
 

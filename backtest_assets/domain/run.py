@@ -211,10 +211,14 @@ class ResearchRun:
         "Least probability that the daily Sharpe ratio beats what the luckiest of all runs' trials shows (R91, D13).",
     )
     promotion_max_overfitting_probability: float = _setting(
-        0.50, "promotion", "Largest share of halves in which the best tested hypothesis is no better than the median (R91)."
+        0.50,
+        "promotion",
+        "Largest share of halves in which the best tested hypothesis is no better than the median (R91).",
     )
     promotion_min_neighbour_share: float = _setting(
-        0.25, "promotion", "Least net per day of the worst +-10 % neighbour, as a share of the blueprint's own (R91, D36)."
+        0.25,
+        "promotion",
+        "Least net per day of the worst +-10 % neighbour, as a share of the blueprint's own (R91, D36).",
     )
     promotion_max_correlation: float = _setting(
         0.90, "promotion", "Largest correlation of daily returns with a better blueprint that is promoted (R91)."

@@ -84,6 +84,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "walkforward_train": walkforward.GATES_WALKFORWARD_TRAIN,
         "walkforward_validation": walkforward.GATES_WALKFORWARD_VALIDATION,
         "walkforward_summary": walkforward.GATES_WALKFORWARD_SUMMARY,
+        "blueprint_neighbours": promotions.GATES_BLUEPRINT_NEIGHBOURS,
         "promotions": promotions.GATES_PROMOTIONS,
         "strategy_candidates": strategies.GATES_STRATEGY_CANDIDATES,
         "walkforward_test": walkforward.GATES_WALKFORWARD_TEST,

@@ -19,10 +19,19 @@ BLUEPRINT_NEIGHBOURS = Table(
             "centre, the blueprint itself; or what is moved by a tenth and whereto: stop_minus, hold_plus, condition_1_looser.",
         ),
         Column("split", pl.String(), "text", "train or validation; never test."),
-        Column("change", pl.String(), "text", "The part that is moved, from its value to the neighbour's; empty for the centre."),
-        Column("n_trades", pl.Int64(), "trades", "Trades of the split, simulated alone, under its own caps.", sample=(1, 9)),
+        Column(
+            "change",
+            pl.String(),
+            "text",
+            "The part that is moved, from its value to the neighbour's; empty for the centre.",
+        ),
+        Column(
+            "n_trades", pl.Int64(), "trades", "Trades of the split, simulated alone, under its own caps.", sample=(1, 9)
+        ),
         Column("n_days", pl.Int64(), "days", "Calendar days of the split.", sample=(9, 99)),
-        Column("net_pnl", pl.Float64(), "fraction of equity", "Sum of the trades' net P&L; 0 where nothing was traded."),
+        Column(
+            "net_pnl", pl.Float64(), "fraction of equity", "Sum of the trades' net P&L; 0 where nothing was traded."
+        ),
         Column("net_per_day", pl.Float64(), "fraction of equity per day", "The same over the days of the split."),
     ),
     "Every executed blueprint and its +-10 % neighbours, each really simulated alone (D36).",

@@ -46,6 +46,11 @@ def test_r10_to_r16_r23_to_r32_defaults_are_the_runbooks():
         "promotion_max_cluster_loss_concentration": 0.5,
         "promotion_min_tail_conditional_drawdown_95": -0.2,
         "promotion_max_cost_ratio_train_validation": 0.6,
+        "promotion_min_cross_symbol_pass_rate": 0.6,
+        "promotion_min_deflated_sharpe": 0.95,
+        "promotion_max_overfitting_probability": 0.5,
+        "promotion_min_neighbour_share": 0.25,
+        "promotion_max_correlation": 0.9,
     }
     assert expected == {item.name: item.default for item in settings_fields() if item.name in expected}
 

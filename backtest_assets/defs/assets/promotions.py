@@ -9,7 +9,7 @@ from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
 from backtest_assets.research.promotions.decide import promote
-from backtest_assets.research.promotions.evidence import Measured, PromotionSources
+from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
 from backtest_assets.research.promotions.neighbours import simulate_neighbours
 from backtest_assets.research.promotions.strategies import StrategySources, describe_strategies, list_strategies
 
@@ -28,7 +28,7 @@ def blueprint_neighbours(
 def promotions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
     """Every executed blueprint with every gate; default rejected."""
     desk = Desk(context, lake, "promotions")
-    measured = Measured.of(PromotionSources.of(desk.frames()), run=desk.run)
+    measured = MeasuredBlueprints.of(PromotionSources.of(desk.frames()), run=desk.run)
     yield from desk.publish(promote(desk["walkforward_summary"], desk["blueprints"], measured, run=desk.run))
 
 

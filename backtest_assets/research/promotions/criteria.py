@@ -194,5 +194,11 @@ ENOUGH_TRADES: Final = "blueprint_min_trades"
 PRODUCTION: Final = "production_run"
 """Gate of the run: nothing of a diagnostic run is promoted, its strict rules were overridden [overrides] (R84)."""
 
+OWN_SOURCES: Final = {
+    ENOUGH_TRADES: "walkforward_summary: train and validation together; blueprints",
+    PRODUCTION: "research_run: the frozen settings",
+}
+"""Where the numbers of the two come from."""
+
 ALL_GATES: Final = (*(one.gate for one in (*CRITERIA, *MEASURED)), ENOUGH_TRADES, PRODUCTION, DIVERSIFICATION.gate)
 """Every gate that each executed blueprint answers."""

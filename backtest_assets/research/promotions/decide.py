@@ -14,10 +14,11 @@ from backtest_assets.research.promotions.criteria import (
     DIVERSIFICATION,
     ENOUGH_TRADES,
     MEASURED,
+    OWN_SOURCES,
     PRODUCTION,
     Criterion,
 )
-from backtest_assets.research.promotions.evidence import Found, Measured, correlation
+from backtest_assets.research.promotions.evidence import Found, MeasuredBlueprints, correlation
 from backtest_assets.research.promotions.neighbours import OPEN_SPLITS
 from backtest_assets.tables.promotions import PROMOTIONS
 
@@ -25,7 +26,9 @@ _Values = Mapping[tuple[str, str, str], float | None]
 _Row = dict[str, object]
 
 
-def promote(summary: pl.DataFrame, blueprints: pl.DataFrame, measured: Measured, *, run: ResearchRun) -> pl.DataFrame:
+def promote(
+    summary: pl.DataFrame, blueprints: pl.DataFrame, measured: MeasuredBlueprints, *, run: ResearchRun
+) -> pl.DataFrame:
     """Decide which executed blueprints are promoted.
 
     Args:
@@ -110,7 +113,7 @@ def _own_trades(spec: Blueprint, values: _Values) -> _Row:
         "margin": None if n_trades is None else n_trades - least,
         "is_passed": n_trades is not None and n_trades >= least,
         "detail": f"{traded}; a blueprint that caps and others crowd out was not judged by what it does alone",
-        "evidence": "walkforward_summary: train and validation together; blueprints",
+        "evidence": OWN_SOURCES[ENOUGH_TRADES],
     }
 
 
@@ -127,11 +130,11 @@ def _production(name: str, run: ResearchRun) -> _Row:
         "margin": -float(len(overrides)),
         "is_passed": not overrides,
         "detail": f"{run.run_class} run, overrides: {', '.join(overrides) or 'none'} (R63, R84)",
-        "evidence": "research_run: the frozen settings",
+        "evidence": OWN_SOURCES[PRODUCTION],
     }
 
 
-def _double(name: str, promoted: Sequence[str], measured: Measured) -> Found:
+def _double(name: str, promoted: Sequence[str], measured: MeasuredBlueprints) -> Found:
     """Find the promoted blueprint that earned most on the same days."""
     if not promoted:
         return Found(0.0, "no blueprint of a better rank is promoted, so there is none to double")

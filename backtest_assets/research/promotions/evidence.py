@@ -92,7 +92,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredBlueprints:
     """What promotion knows of the executed blueprints beside the summary.
 
     Attributes:
@@ -104,7 +104,7 @@ class Measured:
     returns: Mapping[str, FloatArray]
 
     @classmethod
-    def of(cls, sources: PromotionSources, *, run: ResearchRun) -> "Measured":
+    def of(cls, sources: PromotionSources, *, run: ResearchRun) -> "MeasuredBlueprints":
         """Measure them.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from backtest_assets.domain.blueprint import Blueprint, blueprint_from_json
+from backtest_assets.domain.blueprint import Blueprint
 from backtest_assets.domain.entry import ConditionNode, spell
 from backtest_assets.domain.event import Variant
 from backtest_assets.domain.run import ResearchRun
@@ -20,6 +20,7 @@ from backtest_assets.research.events.conditions import Condition, attach_conditi
 from backtest_assets.research.events.thresholds import SHIFT, Threshold
 from backtest_assets.research.hypotheses.rules import hold_neighbours
 from backtest_assets.research.simulation.ledger import Simulation
+from backtest_assets.research.simulation.orders import OrderBook
 from backtest_assets.research.simulation.prices import Market
 from backtest_assets.tables.promotions import BLUEPRINT_NEIGHBOURS
 from backtest_assets.tables.simulation import TRADES
@@ -56,14 +57,14 @@ class Neighbour:
     spec: Blueprint
 
     @classmethod
-    def each(cls, blueprints: pl.DataFrame) -> tuple["Neighbour", ...]:
+    def each(cls, blueprints: pl.DataFrame, *, run: ResearchRun) -> tuple["Neighbour", ...]:
         """Return every executed blueprint, best rank first, and after each its neighbours.
 
         Raises:
+            RefusedError: if one was judged with other costs than the run's, or trades symbols that are not in it.
             SettingsError: if a blueprint's JSON cannot be obeyed.
         """
-        executed = blueprints.filter("is_executed").sort("rank", "blueprint_id")["spec_json"]
-        return tuple(one for text in executed for one in cls._around(blueprint_from_json(text)))
+        return tuple(one for spec in OrderBook.specs(blueprints, run=run) for one in cls._around(spec))
 
     @classmethod
     def _around(cls, spec: Blueprint) -> Iterator["Neighbour"]:
@@ -98,14 +99,14 @@ def simulate_neighbours(
         lasts beyond its split is in none, as in table trades.
 
     Raises:
-        RefusedError: if a settlement held over is missing.
+        RefusedError: if a settlement held over is missing, or a blueprint was judged with other costs or symbols.
         SettingsError: if a blueprint names a condition or a column that does not exist.
         TableError: if events are off the grid, or lack a side where it is needed.
 
     Knows:
         train and validation, nothing of test.
     """
-    neighbours = Neighbour.each(blueprints)
+    neighbours = Neighbour.each(blueprints, run=run)
     if not neighbours:
         return BLUEPRINT_NEIGHBOURS.empty()
     end = run.splits[Split.VALIDATION].end

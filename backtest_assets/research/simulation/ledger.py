@@ -89,9 +89,16 @@ class Simulation:
 
 def _alone(orders: Orders, rule: int, spec: Blueprint, rules: Rules, market: Market) -> Positions:
     own, size = np.flatnonzero(orders.rule == rule), spec.sizing
-    mine = Orders(*orders.taken(own)[:2], np.zeros_like(own), *orders.taken(own)[3:])
+    mine = orders.taken(own)._replace(rule=np.zeros_like(own))
     caps = Caps(size.max_symbol_exposure, size.max_gross_leverage, size.symbol_risk_budget, size.portfolio_risk_budget)
-    only = Rules(*(part[rule : rule + 1] for part in rules[:4]), rules.is_invalid)
+    one = slice(rule, rule + 1)
+    only = Rules(
+        rules.time_stop_bars[one],
+        rules.cooldown_bars[one],
+        rules.break_even_r[one],
+        rules.invalid_row[one],
+        rules.is_invalid,
+    )
     held = run_orders(mine, only, market.grid.prices, caps)
     return replace(held, order=own[held.order])
 

@@ -1,6 +1,5 @@
 """The entries the executed blueprints of a run want, and the caps they are under; asking and filling stay out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -46,9 +45,36 @@ class OrderBook:
             SettingsError: if a blueprint names a condition or a column that does not exist.
             TableError: if a trigger is off the bar grid, or has no side where the blueprint's side rule needs one.
         """
-        specs = tuple(_specs(blueprints, run=run))
+        specs = cls.specs(blueprints, run=run)
         entries = Entries.read(specs, events, context, features=features, bars=bars, grid=market.grid)
         return cls(entries, entries.orders(market.grid), run)
+
+    @staticmethod
+    def specs(blueprints: pl.DataFrame, *, run: ResearchRun) -> tuple[Blueprint, ...]:
+        """Return the executed blueprints, best rank first, if they were judged as the run trades.
+
+        Raises:
+            RefusedError: if one was judged with other costs than the run's, or trades symbols that are not in it.
+            SettingsError: if a blueprint's JSON cannot be obeyed.
+        """
+        executed = blueprints.filter("is_executed").sort("rank", "blueprint_id")["spec_json"]
+        specs = tuple(blueprint_from_json(text) for text in executed)
+        for spec in specs:
+            judged = (spec.evaluation.fees_bps, spec.evaluation.slippage_bps)
+            if judged != (run.fees_bps, run.slippage_bps):
+                message = (
+                    f"blueprint {spec.blueprint_id} was judged with fees and slippage {judged} bps, the run charges "
+                    f"{(run.fees_bps, run.slippage_bps)}; rebuild the run's blueprints"
+                )
+                raise RefusedError(message)
+            scope, symbols = spec.symbol_scope, set(run.symbol_list)
+            if symbols.isdisjoint(scope.symbols) or (scope.mode == "all" and set(scope.symbols) != symbols):
+                message = (
+                    f"blueprint {spec.blueprint_id} trades {scope.mode} {', '.join(scope.symbols)}, the run has "
+                    f"{', '.join(run.symbol_list)}; rebuild the run's blueprints"
+                )
+                raise RefusedError(message)
+        return specs
 
     @property
     def rules(self) -> Rules:
@@ -68,23 +94,3 @@ class OrderBook:
             run.max_net_exposure,
             run.max_new_exposure,
         )
-
-
-def _specs(blueprints: pl.DataFrame, *, run: ResearchRun) -> Iterator[Blueprint]:
-    for text in blueprints.filter("is_executed").sort("rank", "blueprint_id")["spec_json"]:
-        spec = blueprint_from_json(text)
-        judged = (spec.evaluation.fees_bps, spec.evaluation.slippage_bps)
-        if judged != (run.fees_bps, run.slippage_bps):
-            message = (
-                f"blueprint {spec.blueprint_id} was judged with fees and slippage {judged} bps, the run charges "
-                f"{(run.fees_bps, run.slippage_bps)}; rebuild the run's blueprints"
-            )
-            raise RefusedError(message)
-        scope, symbols = spec.symbol_scope, set(run.symbol_list)
-        if symbols.isdisjoint(scope.symbols) or (scope.mode == "all" and set(scope.symbols) != symbols):
-            message = (
-                f"blueprint {spec.blueprint_id} trades {scope.mode} {', '.join(scope.symbols)}, the run has "
-                f"{', '.join(run.symbol_list)}; rebuild the run's blueprints"
-            )
-            raise RefusedError(message)
-        yield spec

@@ -84,7 +84,7 @@ class Scene:
             {
                 "blueprint_id": spec.blueprint_id, "gate": gate, "observed": 1.0, "limit": 0.0, "comparator": ">",
                 "unit": "1", "margin": 1.0, "is_passed": spec.blueprint_id in self.promoted or gate == "evidence",
-                "detail": "", "is_promoted": spec.blueprint_id in self.promoted,
+                "detail": "", "evidence": "", "is_promoted": spec.blueprint_id in self.promoted,
             }
             for spec in self.specs.values()
             for gate in ("evidence", "stressed_net")

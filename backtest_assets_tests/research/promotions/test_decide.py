@@ -1,10 +1,20 @@
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
-from backtest_assets.research.promotions.criteria import CRITERIA, ENOUGH_TRADES, MIN_TRADES, PRODUCTION
+from backtest_assets.research.promotions.criteria import (
+    ALL_GATES,
+    CRITERIA,
+    DIVERSIFICATION,
+    ENOUGH_TRADES,
+    MEASURED,
+    MIN_TRADES,
+    PRODUCTION,
+)
 from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.promotions.evidence import Found, MeasuredBlueprints
 from backtest_assets.tables.walkforward import WALKFORWARD_SUMMARY
 from backtest_assets_tests.research.simulation.market import START, a_run, blueprint, blueprints_of
 
@@ -57,8 +67,30 @@ def summary_of(train=GOOD, validation=GOOD, name="bp"):
     return WALKFORWARD_SUMMARY.conform(pl.DataFrame(rows, schema=WALKFORWARD_SUMMARY.schema))
 
 
-def decided(summary, run=RUN, specs=None):
-    return promote(summary, specs if specs is not None else blueprints_of(blueprint()), run=run)
+BEYOND_MEASURED = {
+    "cross_symbol_pass_rate": 0.5999,
+    "deflated_sharpe": 0.9499,
+    "overfitting_probability": 0.5001,
+    "parameter_neighbourhood": 0.2499,
+    "positive_neighbours": 0.5,
+}
+FINE = {
+    "cross_symbol_pass_rate": 0.6,
+    "deflated_sharpe": 0.95,
+    "overfitting_probability": 0.5,
+    "parameter_neighbourhood": 0.25,
+    "positive_neighbours": 0.51,
+}
+DAYS = np.random.default_rng(1).normal(0, 0.01, (3, 200))
+
+
+def measured(names=("bp",), returns=None, **numbers: float):
+    found = {(name, gate): Found(value, "told") for name in names for gate, value in (FINE | numbers).items()}
+    return MeasuredBlueprints(found, returns if returns is not None else dict(zip(names, DAYS, strict=False)))
+
+
+def decided(summary, run=RUN, specs=None, known=None):
+    return promote(summary, specs if specs is not None else blueprints_of(blueprint()), known or measured(), run=run)
 
 
 def failing(summary, run=RUN):
@@ -73,14 +105,16 @@ def gate_of(metric):
 
 def test_r91_good_evidence_is_promoted_and_every_gate_is_answered():
     found = decided(summary_of())
-    assert (len(CRITERIA) + 2, True) == (found.height, found["is_promoted"].all())
+    assert (len(ALL_GATES), True) == (found.height, found["is_promoted"].all())
+    assert set(ALL_GATES) == set(found["gate"])
+    assert found["evidence"].str.len_chars().min() > 10
     assert set(METRICS) == {criterion.metric for criterion in CRITERIA}
 
 
 def test_evidence_exactly_at_the_limits_is_promoted_with_margin_zero():
     found = decided(summary_of(AT_LIMIT, AT_LIMIT))
     assert found["is_promoted"].all()
-    margins = found.filter(~pl.col("gate").is_in([ENOUGH_TRADES, PRODUCTION]))["margin"].to_list()
+    margins = found.filter(pl.col("gate").is_in([criterion.gate for criterion in CRITERIA]))["margin"].to_list()
     assert pytest.approx([0.0] * len(CRITERIA), abs=1e-9) == margins
 
 
@@ -100,8 +134,9 @@ def test_a_number_that_is_not_known_is_insufficient_evidence(metric, value):
 
 
 def test_r92_a_blueprint_without_a_summary_fails_every_gate():
-    found = decided(summary_of(name="another"))
-    assert (len(CRITERIA) + 2, [PRODUCTION]) == (found.height, found.filter("is_passed")["gate"].to_list())
+    found = decided(summary_of(name="another"), known=MeasuredBlueprints({}, {}))
+    passed = sorted([PRODUCTION, DIVERSIFICATION.gate])
+    assert (len(ALL_GATES), passed) == (found.height, found.filter("is_passed")["gate"].to_list())
 
 
 def test_observed_is_the_worse_split_whichever_it_is():
@@ -149,3 +184,63 @@ def test_r84_nothing_of_a_diagnostic_run_is_promoted():
     assert table.filter(~pl.col("is_passed"))["gate"].to_list() == [PRODUCTION]
     assert not table["is_promoted"].any()
     assert decided(summary_of())["is_promoted"].all()
+
+
+@pytest.mark.parametrize("gate", BEYOND_MEASURED)
+def test_r91_what_is_measured_beside_the_summary_is_held_against_its_limit(gate):
+    assert set(BEYOND_MEASURED) == {one.gate for one in MEASURED}
+    for value, observed in ((BEYOND_MEASURED[gate], BEYOND_MEASURED[gate]), (float("nan"), None)):
+        found = decided(summary_of(), known=measured(**{gate: value}))
+        assert [gate] == found.filter(~pl.col("is_passed"))["gate"].to_list()
+        (row,) = found.filter(gate=gate).to_dicts()
+        assert (observed, False) == (row["observed"], row["is_promoted"])
+        assert row["detail"].startswith("told (R91")
+
+
+def test_r91_what_was_not_measured_is_insufficient_evidence():
+    found = decided(summary_of(), known=MeasuredBlueprints({}, {}))
+    failed = found.filter(~pl.col("is_passed"))
+    assert sorted(one.gate for one in MEASURED) == failed["gate"].to_list()
+    assert failed["detail"].str.starts_with("insufficient evidence").all()
+
+
+def three(returns):
+    """Three blueprints, best first, with the same good summary."""
+    names = ("first", "second", "third")
+    summary = pl.concat([summary_of(name=name) for name in names])
+    found = measured(names, dict(zip(names, returns, strict=True)))
+    return summary, blueprints_of(*(blueprint(name) for name in names)), found
+
+
+def promoted(table):
+    return set(table.filter("is_promoted")["blueprint_id"])
+
+
+def test_a_double_of_a_better_blueprint_is_not_promoted_and_the_better_one_stays():
+    summary, specs, known = three([DAYS[0], 3 * DAYS[0] + 0.001, DAYS[1]])
+    table = decided(summary, specs=specs, known=known)
+    assert {"first", "third"} == promoted(table)
+    row = table.filter(blueprint_id="second", gate="diversification").row(0, named=True)
+    assert row["observed"] == pytest.approx(1.0)
+    assert "with first" in row["detail"]
+    third = table.filter(blueprint_id="third", gate="diversification").row(0, named=True)
+    assert third["observed"] == pytest.approx(float(np.corrcoef(DAYS[0], DAYS[1])[0, 1]))
+
+
+def test_a_double_of_one_that_is_not_promoted_is_no_double():
+    summary, specs, known = three([DAYS[0], DAYS[0], DAYS[1]])
+    known.found["first", "deflated_sharpe"] = Found(0.5, "told")
+    assert {"second", "third"} == promoted(decided(summary, specs=specs, known=known))
+
+
+def test_the_limit_of_the_correlation_is_the_runs_and_days_that_never_move_are_unknown():
+    summary, specs, known = three([DAYS[0], DAYS[0] + DAYS[1], np.zeros(200)])
+    assert {"first", "second"} == promoted(decided(summary, specs=specs, known=known))
+    strict = a_run(promotion_max_correlation=0.5)
+    table = decided(summary, strict, specs=specs, known=known)
+    assert {"first"} == promoted(table)
+    (flat,) = table.filter(blueprint_id="third", gate="diversification").to_dicts()
+    assert flat["observed"] is None
+    assert flat["detail"].startswith("insufficient evidence: its daily returns show no scatter")
+    without = MeasuredBlueprints(known.found, {"first": DAYS[0]})
+    assert {"first"} == promoted(decided(summary, specs=specs, known=without))

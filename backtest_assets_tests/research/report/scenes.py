@@ -540,7 +540,8 @@ def _promotions(ids: list[str], rng: np.random.Generator, promoted: int) -> pl.D
             observed = None if unknown else limit + direction * distance * (1 if passed else -1)
             margin = None if unknown else distance * (1 if passed else -1)
             detail = "insufficient evidence: 3 loss clusters, 10 needed" if unknown else "worse of train and validation"
-            rows.append((name, gate, observed, limit, comparator, unit, margin, passed, detail, i < promoted))
+            source = "walkforward_summary"
+            rows.append((name, gate, observed, limit, comparator, unit, margin, passed, detail, source, i < promoted))
     return PROMOTIONS.conform(pl.DataFrame(rows, schema=PROMOTIONS.schema, orient="row"))
 
 

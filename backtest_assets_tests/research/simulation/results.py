@@ -9,15 +9,21 @@ import polars as pl
 
 from backtest_assets.domain.blueprint import Blueprint, Confirmation, Invalidation, Overlay
 from backtest_assets.domain.event import SideRule
-from backtest_assets.domain.run import ResearchRun
+from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.trials import count_trials
+from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.research.promotions.decide import promote
+from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
+from backtest_assets.research.promotions.neighbours import simulate_neighbours
 from backtest_assets.research.simulation.ledger import Simulation
 from backtest_assets.research.walkforward.backtest import measure
 from backtest_assets.research.walkforward.splits import plan_table, slice_metrics, summarise
+from backtest_assets.tables.events import EVENT_CONTROLS
+from backtest_assets.tables.hypotheses import HYPOTHESES
 from backtest_assets_tests.research.hypotheses.listed import ledger_of
 from backtest_assets_tests.research.simulation.market import (
+    SHOCK,
     A,
     B,
     a_run,
@@ -107,26 +113,52 @@ def random_results(
         slice_metrics(ledger, trades, context, table, bars, run=run, split=split) for split in Split
     )
     summary = summarise(train, validation)
+    neighbours = simulate_neighbours(bars, funding, events, context, table, features=features, run=run)
+    outcomes = measure_outcomes(bars, funding, events, EVENT_CONTROLS.empty(), run=run)
     ledgers = pl.concat([ledger_of("t", ["h0", "h1", "h2"]), ledger_of("other", ["h1"], "d2")])
-    return Results(
-        run,
-        {
-            "bars_um": bars,
-            "settlements_um": funding,
-            "event_registry": events,
-            "market_context": context,
-            "features": features,
-            "blueprints": table,
-            "simulation_ledger": ledger,
-            "trades": trades,
-            "backtest_metrics": measure(ledger, trades, table, bars, run=run),
-            "walkforward_splits": plan_table(run=run),
-            "walkforward_train": train,
-            "walkforward_validation": validation,
-            "walkforward_test": test,
-            "walkforward_summary": summary,
-            "promotions": promote(summary, table, run=run),
-            "trial_ledger": ledgers,
-            "trial_counts": count_trials(ledgers, "d1"),
-        },
+    frames = {
+        "bars_um": bars,
+        "settlements_um": funding,
+        "event_registry": events,
+        "market_context": context,
+        "features": features,
+        "blueprints": table,
+        "simulation_ledger": ledger,
+        "trades": trades,
+        "backtest_metrics": measure(ledger, trades, table, bars, run=run),
+        "walkforward_splits": plan_table(run=run),
+        "walkforward_train": train,
+        "walkforward_validation": validation,
+        "walkforward_test": test,
+        "walkforward_summary": summary,
+        "blueprint_neighbours": neighbours,
+        "event_outcomes": outcomes,
+        "hypotheses": tested_shocks(rng),
+        "trial_ledger": ledgers,
+        "trial_counts": count_trials(ledgers, "d1"),
+    }
+    measured = MeasuredBlueprints.of(PromotionSources.of(frames), run=run)
+    return Results(run, frames | {"promotions": promote(summary, table, measured, run=run)})
+
+
+def tested_shocks(rng: np.random.Generator) -> pl.DataFrame:
+    """Hypotheses on the events of these markets as if they had been tested, with what they showed on train."""
+    cells = [
+        (condition, side, hold)
+        for condition in ("all", "vol_regime_low", "vol_regime_mid")
+        for side in ("long", "short")
+        for hold in HOLD_GRID_BARS
+    ]
+    shown = rng.normal(-12.0, 9.0, len(cells))
+    return HYPOTHESES.conform(
+        HYPOTHESES.sample(1, len(cells)).with_columns(
+            pl.DataFrame(cells, schema=["condition", "side_rule", "hold_bars"], orient="row").cast(
+                {"hold_bars": pl.Int32}
+            ),
+            event_type=pl.lit(SHOCK.value),
+            is_eligible=pl.lit(value=True),
+            delay_bars=pl.lit(0, pl.Int32),
+            excess_mean_train_bps=pl.Series(shown),
+            se_train_bps=pl.Series(rng.uniform(6.0, 9.0, len(cells))),
+        )
     )
