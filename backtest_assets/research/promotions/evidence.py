@@ -9,14 +9,14 @@ about 0. The plain variance would take the edge for luck: one strong edge, asked
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from backtest_assets.domain.blueprint import Blueprint, blueprint_from_json
+from backtest_assets.domain.blueprint import Blueprint
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.errors import TableError
@@ -29,6 +29,7 @@ from backtest_assets.research.promotions.criteria import (
     POSITIVE_NEIGHBOURS,
 )
 from backtest_assets.research.promotions.neighbours import CENTRE, OPEN_SPLITS
+from backtest_assets.research.simulation.orders import OrderBook
 from backtest_assets.research.walkforward.slices import Slice
 from backtest_assets.stats.arrays import FloatArray
 from backtest_assets.stats.overfitting import Overfitting, approximate_maximum
@@ -67,16 +68,6 @@ class PromotionSources:
             raise TableError(message)
         return cls(**{name: frames[name] for name in names})
 
-    @property
-    def specs(self) -> tuple[Blueprint, ...]:
-        """The executed blueprints, best rank first.
-
-        Raises:
-            SettingsError: if a blueprint's JSON cannot be obeyed.
-        """
-        executed = self.blueprints.filter("is_executed").sort("rank", "blueprint_id")["spec_json"]
-        return tuple(blueprint_from_json(text) for text in executed)
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -112,10 +103,11 @@ class MeasuredBlueprints:
             run: splits and symbols.
 
         Raises:
+            RefusedError: if a blueprint was judged with other costs or symbols than the run's.
             SettingsError: if a blueprint's JSON cannot be obeyed.
             TableError: if the outcomes do not belong to the hypotheses.
         """
-        specs = sources.specs
+        specs = OrderBook.specs(sources.blueprints, run=run)
         if not specs:
             return cls({}, {})
         returns = daily_returns(sources, run=run)
@@ -251,27 +243,26 @@ def _neighbourhood(rows: pl.DataFrame) -> Iterator[tuple[str, Found]]:
         unknown = Found(math.nan, "insufficient evidence: no neighbour was simulated")
         yield from ((gate, unknown) for gate in (NEIGHBOUR_SHARE.gate, POSITIVE_NEIGHBOURS.gate))
         return
-    shares = [
-        (by.get((name, split.value), math.nan) / own[split], name, split) for name in names for split in OPEN_SPLITS
-    ]
     told = ", ".join(f"{split.value} {value:.3g}" for split, value in own.items())
-    if min(own.values()) > 0 and not any(math.isnan(share) for share, *_ in shares):
-        share, name, split = min(shares)
-        yield (
-            NEIGHBOUR_SHARE.gate,
-            Found(share, f"worst of {len(names)} neighbours: {name} on {split.value}; own net per day {told}"),
-        )
+    if min(own.values()) > 0:
+        share, name, split = _worst_share(by, names, own)
+        why = f"worst of {len(names)} neighbours: {name} on {split.value}; own net per day {told}"
+        missing = f"insufficient evidence: {name} on {split.value} was not simulated"
+        yield NEIGHBOUR_SHARE.gate, Found(share, missing if math.isnan(share) else why)
     else:
-        yield (
-            NEIGHBOUR_SHARE.gate,
-            Found(
-                math.nan,
-                f"insufficient evidence: own net per day is not above 0 on both ({told}): a profit has no neighbourhood",
-            ),
-        )
+        why = f"insufficient evidence: own net per day is not above 0 on both ({told}); a loss has no neighbourhood"
+        yield NEIGHBOUR_SHARE.gate, Found(math.nan, why)
     positive = [name for name in names if all(by.get((name, split.value), math.nan) > 0 for split in OPEN_SPLITS)]
     lost = ", ".join(name for name in names if name not in positive) or "none"
     yield (
         POSITIVE_NEIGHBOURS.gate,
         Found(len(positive) / len(names), f"{len(positive)} of {len(names)} positive on both; others: {lost}"),
     )
+
+
+def _worst_share(
+    by: Mapping[tuple[str, str], float], names: Sequence[str], own: Mapping[Split, float]
+) -> tuple[float, str, Split]:
+    """Return the least share of the own net per day, whose and where; NaN if a neighbour is missing."""
+    shares = [(by.get((name, split.value), math.nan) / own[split], name, split) for name in names for split in own]
+    return next((one for one in shares if math.isnan(one[0])), min(shares))
