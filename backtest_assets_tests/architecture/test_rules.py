@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BUILT = (("r", 4, 8), ("r", 7, 19), ("r", 23, 33), ("r", 54, 81), ("x", 6, 13))
+BUILT = (("r", 4, 8), ("r", 7, 19), ("r", 23, 33), ("r", 54, 81), ("r", 91, 101), ("x", 6, 13))
 """Letter, first number and the one after the last."""
 
 _RULE = re.compile(r"(r|x)(\d+)(?:_to_\1(\d+))?_")

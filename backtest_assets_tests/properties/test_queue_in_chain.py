@@ -6,10 +6,14 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from backtest_assets.domain.event import EventType
+from backtest_assets.domain.market import Partition
 from backtest_assets.domain.run import ResearchRun
+from backtest_assets.gates.gate import Evidence, ask_all
+from backtest_assets.gates.promotions import GATES_BLUEPRINT_NEIGHBOURS, GATES_PROMOTIONS
 from backtest_assets.research.hypotheses.queue.select import rank_rules
 from backtest_assets.sources.synthetic.market import generate_market
 from backtest_assets.sources.synthetic.plant import Plant
+from backtest_assets.tables.registry import TABLES
 from backtest_assets_tests.chain import SYMBOLS, Chain, chain_of
 from backtest_assets_tests.research.hypotheses.phase1 import phase1_of
 
@@ -68,3 +72,19 @@ def test_a_planted_edge_is_promoted_through_the_queue():
     best = on.selected.sort("t_train", descending=True).row(0, named=True)
     assert (BREAKOUT.value, "with_event", "PROMOTE") == (best["event_type"], best["side_rule"], on.decision)
     assert on.promoted
+
+
+def test_r91_the_planted_edge_keeps_every_promotion_gate_and_all_are_counted_again():
+    on = chain(1)
+    named = on.frames["trial_ledger"].with_columns(of_run_id=pl.lit("R7"), ledger_digest=pl.lit("ledger"))
+    inputs = {**on.frames, "trial_ledger": named}
+    for name, gates in (("blueprint_neighbours", GATES_BLUEPRINT_NEIGHBOURS), ("promotions", GATES_PROMOTIONS)):
+        asked = Evidence(TABLES[name], Partition.of_run("R7"), on.frames[name], on.run.window[1], on.run, inputs)
+        assert [] == [a.verdict.detail for a in ask_all(gates, asked) if not a.verdict.passed]
+    best = on.frames["blueprints"].filter("is_executed").sort("rank")["blueprint_id"][0]
+    observed = dict(on.frames["promotions"].filter(blueprint_id=best).select("gate", "observed").iter_rows())
+    assert observed["cross_symbol_pass_rate"] == 1.0
+    assert observed["deflated_sharpe"] > 0.99
+    assert observed["overfitting_probability"] < 0.05
+    assert observed["parameter_neighbourhood"] > 0.5
+    assert observed["positive_neighbours"] == 1.0

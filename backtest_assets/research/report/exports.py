@@ -114,8 +114,8 @@ def _named(run: ResearchRun) -> dict[str, Any]:
 def _measured(inputs: ReportInputs, execution: Execution, *, run: ResearchRun) -> Mapping[str, Metric]:
     """Measure all executed blueprints together over the whole run, as every split is measured."""
     held = Benchmark.hold(inputs.bars_um, run.symbol_list, *run.window)
-    whole = next(Slice.each(execution.simulation_ledger, execution.trades, inputs.blueprints, held))
-    return {metric.name: metric for metric in whole.metrics()}
+    whole = next(Slice.each(execution.simulation_ledger, execution.trades, inputs.blueprints, *run.window))
+    return {metric.name: metric for metric in whole.metrics(held)}
 
 
 def _sensitivity(measured: Mapping[str, Metric], *, run: ResearchRun) -> dict[str, Any]:

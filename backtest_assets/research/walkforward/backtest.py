@@ -39,7 +39,7 @@ def measure(
     for label, start, end in (*windows, (DISCOVERY, run.window[0], test.start)):
         own = sealed if label == DISCOVERY else sealed.filter(pl.col("split") == str(label))
         benchmark = Benchmark.hold(bars, run.symbol_list, start, end)
-        for piece in Slice.each(ledger, own, blueprints, benchmark):
+        for piece in Slice.each(ledger, own, blueprints, start, end):
             named: dict[str, object] = {"scope": piece.scope, "split": str(label)}
-            rows += [(named, metric) for metric in piece.metrics()]
+            rows += [(named, metric) for metric in piece.metrics(benchmark)]
     return BACKTEST_METRICS.conform(tidy(rows))

@@ -28,37 +28,29 @@ class Slice:
         scope: `portfolio` or a blueprint_id.
         ledger: rows of table simulation_ledger.
         trades: rows of table trades, the same trades.
-        benchmark: buy and hold over the window.
+        start: first instant of the window.
+        end: first instant after it.
     """
 
     scope: str
     ledger: pl.DataFrame
     trades: pl.DataFrame
-    benchmark: Benchmark
-
-    @property
-    def start(self) -> datetime:
-        """First instant of the window."""
-        return self.benchmark.start
-
-    @property
-    def end(self) -> datetime:
-        """First instant after the window."""
-        return self.benchmark.end
+    start: datetime
+    end: datetime
 
     @classmethod
     def each(
-        cls, ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, benchmark: Benchmark
+        cls, ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, start: datetime, end: datetime
     ) -> Iterator["Slice"]:
         """Cut trades and their ledger rows into the portfolio and every executed blueprint, best rank first.
 
         A blueprint that never traded has an empty slice; ledger rows of other trades are left out.
         """
         ledger = ledger.join(trades.select("trade_id"), on="trade_id", how="semi", maintain_order="left").rechunk()
-        yield cls(PORTFOLIO, ledger, trades, benchmark)
+        yield cls(PORTFOLIO, ledger, trades, start, end)
         for name in blueprints.filter("is_executed").sort("rank", "blueprint_id")["blueprint_id"]:
             own = pl.col("blueprint_id") == name
-            yield cls(name, ledger.filter(own), trades.filter(own), benchmark)
+            yield cls(name, ledger.filter(own), trades.filter(own), start, end)
 
     def bars(self) -> pl.DataFrame:
         """Sum the ledger over each bar, in time order: `open_at`, `net_pnl`, `gross_exposure` at the close."""
@@ -73,8 +65,11 @@ class Slice:
         days = pl.concat([calendar, daily["day"]]).unique().sort().to_frame()
         return days.join(daily, on="day", how="left").sort("day").to_series(1).fill_null(0.0).to_numpy()
 
-    def daily_returns(self, bars: pl.DataFrame) -> FloatArray:
+    def daily_returns(self) -> FloatArray:
         """Compound the bars of each UTC day of the window; days without a position are 0 [fraction of equity]."""
+        return self._daily(self.bars())
+
+    def _daily(self, bars: pl.DataFrame) -> FloatArray:
         growth = pl.max_horizontal(1.0 + pl.col("net_pnl"), 0.0).product() - 1.0
         return self.on_every_day(
             bars.group_by(pl.col("open_at").dt.date().alias("day"), maintain_order=True).agg(growth)
@@ -84,10 +79,10 @@ class Slice:
         """Sum a column of the ledger rows; 0 where nothing was held."""
         return float(self.ledger[column].sum())
 
-    def metrics(self) -> list[Metric]:
-        """Measure what every slice has."""
+    def metrics(self, benchmark: Benchmark) -> list[Metric]:
+        """Measure what every slice has, beside buy and hold over the same window."""
         bars, n_bars = self.bars(), (self.end - self.start) // BAR
-        daily, n_days = self.daily_returns(bars), (self.end - self.start).days
+        daily, n_days = self._daily(bars), (self.end - self.start).days
         sums = {name: self.sum_of(column) for name, column in BOOKED.items()}
         turnover = 2.0 * float(self.trades["exposure"].sum())
         return [
@@ -95,8 +90,8 @@ class Slice:
             *cost_metrics(sums, turnover=turnover, n_rows=self.ledger.height, n_trades=self.trades.height),
             *ratio_metrics(daily, compounded(bars), n_days=n_days),
             Metric("exposure_frac", bars.height / n_bars, "fraction of bars", bars.height),
-            *holding_metrics(self.ledger, self.trades, bars, symbols=self.benchmark.symbols, n_bars=n_bars),
-            *self.benchmark.metrics(daily),
+            *holding_metrics(self.ledger, self.trades, bars, symbols=benchmark.symbols, n_bars=n_bars),
+            *benchmark.metrics(daily),
         ]
 
 

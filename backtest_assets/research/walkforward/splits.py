@@ -109,12 +109,12 @@ def slice_metrics(
     )
     span: dict[str, object] = {"start_at": window.start, "end_at": window.end}
     benchmark = Benchmark.hold(bars, run.symbol_list, window.start, window.end)
-    pieces = Slice.each(ledger, own, blueprints, benchmark)
-    wider = Slice.each(ledger, trades.filter(pooled), blueprints, benchmark)
+    pieces = Slice.each(ledger, own, blueprints, window.start, window.end)
+    wider = Slice.each(ledger, trades.filter(pooled), blueprints, window.start, window.end)
     rows = [
         ({"blueprint_id": piece.scope, **span}, metric)
         for piece, both in zip(pieces, wider, strict=True)
-        for metric in (*piece.metrics(), *_after_costs(piece), *_by_regime(piece), *_losses(piece, both, run))
+        for metric in (*piece.metrics(benchmark), *_after_costs(piece), *_by_regime(piece), *_losses(piece, both, run))
     ]
     return WALKFORWARD_TRAIN.conform(tidy(rows))
 
