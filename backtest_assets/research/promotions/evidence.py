@@ -201,7 +201,7 @@ def _pass_rate(spec: Blueprint, trades: pl.DataFrame) -> Found:
     """Count the symbols in scope that earn on the split on which fewer do; an untraded one does not."""
     scope = spec.symbol_scope.symbols
     own = trades.filter(pl.col("blueprint_id") == spec.blueprint_id, pl.col("symbol").is_in(scope))
-    net = own.group_by("split", "symbol").agg(pl.col("net_pnl").sum())
+    net = own.group_by("split", "symbol", maintain_order=True).agg(pl.col("net_pnl").sum())
     earning = {split: net.filter(pl.col("net_pnl") > 0, split=split.value).height for split in OPEN_SPLITS}
     told = ", ".join(f"{split.value} {n} of {len(scope)} symbols" for split, n in earning.items())
     return Found(min(earning.values()) / len(scope), f"net above 0: {told}; a symbol without a trade is none")

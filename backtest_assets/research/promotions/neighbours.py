@@ -130,7 +130,9 @@ def simulate_neighbours(
 def _summed(traded: pl.DataFrame, neighbours: tuple[Neighbour, ...], run: ResearchRun) -> pl.DataFrame:
     # What is open where validation ends would have left in the test window: it is of no split.
     whole = traded.filter(pl.col("exit_reason") != _CUT_SHORT)
-    sums = whole.group_by("split", traded="blueprint_id").agg(n_trades=pl.len(), net_pnl=pl.col("net_pnl").sum())
+    sums = whole.group_by("split", traded="blueprint_id", maintain_order=True).agg(
+        n_trades=pl.len(), net_pnl=pl.col("net_pnl").sum()
+    )
     listed = pl.DataFrame(
         [
             (one.of, one.name, split.value, one.change, run.splits[split].n_days, one.spec.blueprint_id)

@@ -35,13 +35,14 @@ def holding_metrics(
     long, short = np.maximum(held, 0.0).sum() / n_bars, np.maximum(-held, 0.0).sum() / n_bars
     net, side = trades["net_pnl"].to_numpy(), trades["side"].to_numpy()
     exposure = pl.col("exposure_after")
+    # in order, so that sums of floats are the same whatever the number of threads
     by_symbol = {
         symbol: (gross / n_bars, signed / n_bars)
-        for symbol, gross, signed in ledger.group_by("symbol")
+        for symbol, gross, signed in ledger.group_by("symbol", maintain_order=True)
         .agg(exposure.abs().sum().alias("gross"), exposure.sum().alias("signed"))
         .iter_rows()
     }
-    earned = dict(trades.group_by("symbol").agg(pl.col("net_pnl").sum()).iter_rows())
+    earned = dict(trades.group_by("symbol", maintain_order=True).agg(pl.col("net_pnl").sum()).iter_rows())
     largest = bars["gross_exposure"].max()
     n, n_rows = trades.height, ledger.height
     return [
