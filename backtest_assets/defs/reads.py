@@ -50,6 +50,7 @@ _EXECUTION = (
     "walkforward_summary",
     "walkforward_test",
     "promotions",
+    "capital_allocation",
 )
 
 READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
@@ -235,6 +236,15 @@ READS: Final[Mapping[str, tuple[Read, ...]]] = MappingProxyType({
         Read("blueprint_neighbours"),
         Read("trial_counts"),
         ALL_LEDGERS,
+    ),
+    "capital_allocation": (
+        Read("research_run"),
+        _CHECKLIST,
+        Read("promotions"),
+        Read("blueprints"),
+        Read("hypotheses"),
+        Read("simulation_ledger"),
+        Read("trades"),
     ),
     # Completed after promotion, and without it where the checklist keeps the run in research (docs/adr/0009).
     "strategy_candidates": (

@@ -84,6 +84,11 @@ RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "promotion_max_overfitting_probability": (0, 1, "give a probability of 0 to 1"),
     "promotion_min_neighbour_share": (0, 1, "give a share of 0 to 1"),
     "promotion_max_correlation": (-1, 1, "give a correlation of -1 to 1"),
+    "allocation_max_weight": (1e-9, 1, "give a fraction of capital above 0 and up to 1"),
+    "allocation_min_weight": (0, 1, "give a fraction of capital of 0 to 1"),
+    "allocation_kelly_fraction": (1e-9, 1, "give a fraction above 0 and up to 1"),
+    "allocation_volatility_target": (0, 10, "give an annual volatility of 0, which is none, to 10"),
+    "allocation_volatility_adjustment_cap": (1e-9, 100, "give a factor above 0 and up to 100"),
 }
 """Least and largest value of every setting that is a number with a range, and what to give instead."""
 

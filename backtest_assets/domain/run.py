@@ -224,6 +224,22 @@ class ResearchRun:
         0.90, "promotion", "Largest correlation of daily returns with a better blueprint that is promoted (R91)."
     )
 
+    allocation_max_weight: float = _setting(
+        0.45, "allocation", "Most capital of one promoted blueprint [fraction of capital]."
+    )
+    allocation_min_weight: float = _setting(
+        0.02, "allocation", "Less than this is not allocated but stays cash [fraction of capital]."
+    )
+    allocation_kelly_fraction: float = _setting(
+        0.25, "allocation", "Fraction of Kelly that a blueprint may get at most; 1 is the full size."
+    )
+    allocation_volatility_target: float = _setting(
+        0.0, "allocation", "Annual volatility that the weights are scaled to, within the caps; 0 for none."
+    )
+    allocation_volatility_adjustment_cap: float = _setting(
+        3.0, "allocation", "Most that they are scaled up by for the volatility target."
+    )
+
     def __post_init__(self) -> None:
         check_run_id(self.run_id)
         object.__setattr__(self, "symbols", ",".join(parse_symbols(self.symbols)))

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from backtest_assets.gates import (
+    allocation,
     barriers,
     bars,
     blueprints,
@@ -86,6 +87,7 @@ GATES: Final[Mapping[str, tuple[Gate, ...]]] = MappingProxyType({
         "walkforward_summary": walkforward.GATES_WALKFORWARD_SUMMARY,
         "blueprint_neighbours": promotions.GATES_BLUEPRINT_NEIGHBOURS,
         "promotions": promotions.GATES_PROMOTIONS,
+        "capital_allocation": allocation.GATES_CAPITAL_ALLOCATION,
         "strategy_candidates": strategies.GATES_STRATEGY_CANDIDATES,
         "walkforward_test": walkforward.GATES_WALKFORWARD_TEST,
         "report": report.GATES_REPORT,

@@ -178,4 +178,67 @@ STRATEGY_CANDIDATES = Table(
         Rule("blocked_without_size", pl.col("is_blocked") == ~(pl.col("size_scale") > 0).fill_null(value=False)),
     ),
 )
-TABLES = (BLUEPRINT_NEIGHBOURS, PROMOTIONS, STRATEGY_CANDIDATES)
+CAPITAL_ALLOCATION = Table(
+    "capital_allocation",
+    Stage.PROMOTIONS,
+    "research",
+    ("blueprint_id",),
+    (
+        Column("blueprint_id", pl.String(), "text", "Promoted blueprint, or cash."),
+        Column("rank", pl.Int64(), "1", "Rank of the blueprint; null for cash.", nullable=True, sample=(1, 9)),
+        Column("weight", pl.Float64(), "fraction of capital", "What it gets; all rows sum to 1.", sample=(0.0, 1.0)),
+        Column(
+            "parity_weight",
+            pl.Float64(),
+            "fraction of capital",
+            "What equal risk gives it, caps aside; null for cash and where refused.",
+            nullable=True,
+        ),
+        Column(
+            "kelly_weight",
+            pl.Float64(),
+            "fraction of capital",
+            "What the fraction of Kelly gives it, caps aside; may exceed 1; null for cash and where refused.",
+            nullable=True,
+        ),
+        Column(
+            "bound_by",
+            pl.String(),
+            "text",
+            "What decided the weight: risk_parity, kelly, max_weight, volatility_target, min_weight or refused; empty for cash.",
+        ),
+        Column("reason", pl.String(), "text", "Why, in words."),
+        Column(
+            "volatility_annual",
+            pl.Float64(),
+            "fraction of capital",
+            "Of daily returns on train and validation, times the root of 365; null for cash.",
+            nullable=True,
+        ),
+        Column(
+            "expected_return_annual",
+            pl.Float64(),
+            "fraction of capital",
+            "Mean of the same days times what shrinkage leaves of its hypothesis' mean; null for cash and if unknown.",
+            nullable=True,
+        ),
+        Column(
+            "risk_share",
+            pl.Float64(),
+            "fraction of variance",
+            "What it adds to the variance of all weights together; null for cash and where nothing is allocated.",
+            nullable=True,
+        ),
+        Column(
+            "n_active_days",
+            pl.Int64(),
+            "days",
+            "Days of train and validation with a position; null for cash.",
+            nullable=True,
+            sample=(1, 9),
+        ),
+    ),
+    "What share of capital each promoted blueprint gets; the rest is cash.",
+    (Rule("weight_is_a_share", pl.col("weight").is_between(0.0, 1.0)),),
+)
+TABLES = (BLUEPRINT_NEIGHBOURS, PROMOTIONS, STRATEGY_CANDIDATES, CAPITAL_ALLOCATION)

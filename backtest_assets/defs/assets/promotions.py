@@ -8,6 +8,7 @@ from backtest_assets.defs.assets.asset import table_asset
 from backtest_assets.defs.desk import Desk
 from backtest_assets.defs.publish import AssetEvent
 from backtest_assets.defs.resources import LakeResource
+from backtest_assets.research.promotions.allocate import allocate
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
 from backtest_assets.research.promotions.neighbours import simulate_neighbours
@@ -30,6 +31,14 @@ def promotions(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeRes
     desk = Desk(context, lake, "promotions")
     measured = MeasuredBlueprints.of(PromotionSources.of(desk.frames()), run=desk.run)
     yield from desk.publish(promote(desk["walkforward_summary"], desk["blueprints"], measured, run=desk.run))
+
+
+@table_asset("capital_allocation")
+def capital_allocation(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeResource]) -> Iterator[AssetEvent]:
+    """What share of capital each promoted blueprint gets; the rest is cash."""
+    desk = Desk(context, lake, "capital_allocation")
+    read = ("promotions", "blueprints", "hypotheses", "simulation_ledger", "trades")
+    yield from desk.publish(allocate(*(desk[name] for name in read), run=desk.run))
 
 
 @table_asset("strategy_candidates")

@@ -110,7 +110,7 @@ class MeasuredBlueprints:
         specs = OrderBook.specs(sources.blueprints, run=run)
         if not specs:
             return cls({}, {})
-        returns = daily_returns(sources, run=run)
+        returns = daily_returns(sources.simulation_ledger, sources.trades, sources.blueprints, run=run)
         benchmark = Benchmark.of(sources.hypotheses, sources.trial_counts, run=run)
         search = search_overfitting(
             sources.event_outcomes,
@@ -161,11 +161,15 @@ class Benchmark:
         return self.deviation * approximate_maximum(self.n_trials) if known else math.nan
 
 
-def daily_returns(sources: PromotionSources, *, run: ResearchRun) -> Mapping[str, FloatArray]:
+def daily_returns(
+    ledger: pl.DataFrame, trades: pl.DataFrame, blueprints: pl.DataFrame, *, run: ResearchRun
+) -> Mapping[str, FloatArray]:
     """Return what each executed blueprint earned on every calendar day of train, then of validation.
 
     Args:
-        sources: ledger, trades and blueprints.
+        ledger: table simulation_ledger.
+        trades: table trades.
+        blueprints: table blueprints.
         run: splits.
 
     Returns:
@@ -176,8 +180,8 @@ def daily_returns(sources: PromotionSources, *, run: ResearchRun) -> Mapping[str
     """
     parts: dict[str, list[FloatArray]] = {}
     for split in OPEN_SPLITS:
-        window, own = run.splits[split], sources.trades.filter(split=split.value)
-        for piece in Slice.each(sources.simulation_ledger, own, sources.blueprints, window.start, window.end):
+        window, own = run.splits[split], trades.filter(split=split.value)
+        for piece in Slice.each(ledger, own, blueprints, window.start, window.end):
             parts.setdefault(piece.scope, []).append(piece.daily_returns())
     return {name: np.concatenate(both) for name, both in parts.items()}
 

@@ -29,6 +29,7 @@ from backtest_assets_tests.research.simulation.results import random_results
 
 DONE = random_results()
 SOURCES = PromotionSources.of(DONE.frames)
+TRADED = (SOURCES.simulation_ledger, SOURCES.trades, SOURCES.blueprints)
 MEASURED = MeasuredBlueprints.of(SOURCES, run=DONE.run)
 
 
@@ -178,7 +179,7 @@ def test_c4_the_share_of_halves_is_the_statistics_and_unknown_below_two_hypothes
 
 
 def test_daily_returns_are_the_compounded_bars_of_the_ledger_on_every_day_of_both_splits():
-    run, returns = DONE.run, daily_returns(SOURCES, run=DONE.run)
+    run, returns = DONE.run, daily_returns(*TRADED, run=DONE.run)
     for name in ("a", "b", "c"):
         expected: list[float] = []
         for split in (Split.TRAIN, Split.VALIDATION):
