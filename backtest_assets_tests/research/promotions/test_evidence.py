@@ -142,11 +142,9 @@ def beside(own, **others: tuple[float | None, float | None]):
         for split, value in zip(("train", "validation"), pair, strict=True)
         if value is not None
     ]
-    names = ("blueprint_id", "neighbour", "split", "change", "n_trades", "n_days", "net_pnl", "net_per_day")
-    frame = pl.DataFrame(
-        rows, schema=dict.fromkeys(names, pl.Float64) | dict.fromkeys(names[:4], pl.String), orient="row"
-    )
-    return BLUEPRINT_NEIGHBOURS.conform(frame.cast({"n_trades": pl.Int64, "n_days": pl.Int64}))
+    texts = {name: BLUEPRINT_NEIGHBOURS.schema[name] for name in ("blueprint_id", "neighbour", "split", "change")}
+    numbers = {name: BLUEPRINT_NEIGHBOURS.schema[name] for name in ("n_trades", "n_days", "net_pnl", "net_per_day")}
+    return BLUEPRINT_NEIGHBOURS.conform(pl.DataFrame(rows, schema=texts | numbers, orient="row"))
 
 
 @pytest.mark.parametrize(

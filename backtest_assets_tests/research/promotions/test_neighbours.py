@@ -15,12 +15,18 @@ from backtest_assets_tests.research.simulation.market import FAR, a_run, bluepri
 from backtest_assets_tests.research.simulation.results import every_field, random_results
 
 DONE = random_results(11, specs=every_field)
-MARKET = tuple(DONE.frames[n] for n in ("bars_um", "settlements_um", "event_registry", "market_context"))
+MARKET = (
+    DONE.frames["bars_um"],
+    DONE.frames["settlements_um"],
+    DONE.frames["event_registry"],
+    DONE.frames["market_context"],
+)
 
 
 def traded(*specs: Blueprint, market=MARKET):
+    bars, funding, events, context = market
     features, table = DONE.frames["features"], blueprints_of(*specs)
-    return simulate_neighbours(*market, table, features=features, run=DONE.run)
+    return simulate_neighbours(bars, funding, events, context, table, features=features, run=DONE.run)
 
 
 def moved(spec):
