@@ -35,10 +35,10 @@ SELECT coalesce(l.blueprint_id, 'portfolio') AS scope, l.symbol, t.side, sum(abs
 FROM ledger l JOIN trades t USING (trade_id) GROUP BY GROUPING SETS ((l.blueprint_id, l.symbol, t.side), (l.symbol, t.side))"""
 _DAYS: Final = """
 WITH held AS (
-    SELECT blueprint_id, open_at, sum(net_pnl) AS net, sum(abs(exposure_after)) AS gross
-    FROM ledger GROUP BY GROUPING SETS ((blueprint_id, open_at), (open_at))
+    SELECT blueprint_id, day, bar, sum(net_pnl) AS net, sum(abs(exposure_after)) AS gross
+    FROM ledger GROUP BY GROUPING SETS ((blueprint_id, day, bar), (day, bar))
 ), per_day AS (
-    SELECT coalesce(blueprint_id, 'portfolio') AS scope, open_at::DATE AS day, product(greatest(1 + net, 0)) - 1 AS earned,
+    SELECT coalesce(blueprint_id, 'portfolio') AS scope, day, product(greatest(1 + net, 0)) - 1 AS earned,
         max(gross) AS peak
     FROM held GROUP BY ALL
 ), laid AS (
@@ -83,7 +83,15 @@ def measured_differently(frame: pl.DataFrame, rows: Rows, scopes: Sequence[str],
     """
     benchmark = _held(rows, run.symbol_list)
     frames = {
-        "ledger": rows.ledger.select("trade_id", "blueprint_id", "symbol", "open_at", "exposure_after", "net_pnl"),
+        "ledger": rows.ledger.select(
+            "trade_id",
+            "blueprint_id",
+            "symbol",
+            "exposure_after",
+            "net_pnl",
+            day=pl.col("open_at").dt.date(),
+            bar=pl.col("open_at").dt.epoch("us"),
+        ),
         "trades": rows.trades.select(
             "trade_id", "blueprint_id", "side", "exposure", "net_pnl", "n_bars_held", "mae_frac", "mfe_frac"
         ),
@@ -164,7 +172,11 @@ def _held(rows: Rows, symbols: Sequence[str]) -> _Held:
     """Hold equal weights from each symbol's first open; Polars fills what the stage did with arrays."""
     clock = pl.datetime_range(rows.start, rows.end, BAR, closed="left", time_unit="us", time_zone="UTC", eager=True)
     inside = pl.col("open_at").is_between(rows.start, rows.end, closed="left") & pl.col("close").is_not_null()
-    real = rows.bars.filter(inside, pl.col("symbol").is_in(list(symbols))).sort("open_at")
+    real = (
+        rows.bars.select("symbol", "open_at", "open", "close")
+        .filter(inside, pl.col("symbol").is_in(list(symbols)))
+        .sort("open_at")
+    )
     first = dict(real.group_by("symbol").agg(pl.col("open").first()).iter_rows())
     closes = clock.alias("open_at").to_frame().join(real.pivot("symbol", index="open_at", values="close"), on="open_at", how="left", maintain_order="left")  # fmt: skip
     values = [pl.col(symbol).forward_fill() / price for symbol, price in first.items()]
