@@ -30,6 +30,7 @@ from backtest_assets.research.outcomes.measure import measure_outcomes
 from backtest_assets.research.phase1.evidence import weigh_families
 from backtest_assets.research.phase1.hazards import build_hazards
 from backtest_assets.research.phase1.sets import Measured
+from backtest_assets.research.promotions.allocate import allocate
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
 from backtest_assets.research.promotions.neighbours import simulate_neighbours
@@ -160,6 +161,8 @@ def chain_from(
         frames["trial_counts"] = count_trials(named, "outcomes")
         judged = MeasuredBlueprints.of(PromotionSources.of(frames), run=run)
         frames["promotions"] = promote(frames["walkforward_summary"], frames["blueprints"], judged, run=run)
+        shared = ("promotions", "blueprints", "hypotheses", "simulation_ledger", "trades")
+        frames["capital_allocation"] = allocate(*(frames[name] for name in shared), run=run)
     frames["strategy_candidates"] = list_strategies(StrategySources.of(frames), run=run)
     return Chain(run, {name: TABLES[name].conform(frame) for name, frame in frames.items()})
 

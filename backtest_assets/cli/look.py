@@ -157,7 +157,7 @@ def report(run_id: str, folder: Path | None, *, is_opened: bool) -> None:
     """Print where the report of a run lies.
 
     With --export: summary.json of every run; metrics.json, fee_sensitivity.json, walkforward_summary.json,
-    promotion_report.json, equity_curve.csv and trades_SYMBOL.csv of a run that was executed.
+    promotion_report.json, equity_curve.csv, allocation_weights.csv and trades_SYMBOL.csv of a run that was executed.
     """
     with open_session() as session:
         files = report_files(session, _existing(session, run_id)["run_id"])

@@ -28,6 +28,10 @@ REQUIRED_METRICS: Final = ("n_trades", "net", "ending_equity", "max_drawdown")
 """Metrics without which there is no report of an executed run (R102, R107)."""
 
 _EXECUTION_SECTIONS: Final = ("expectancy", "walkforward", "performance", "costs")
+_ALLOCATED: Final = {
+    "fraction of capital": ("weight", "parity_weight", "kelly_weight", "volatility_annual", "expected_return_annual"),
+    "fraction of variance": ("risk_share",),
+}
 _TRIALS_OF_ALL: Final = ("n_trials_all", "n_hypotheses_all", "n_trials_same_data", "effective_trials_all")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PORTFOLIO: Final = "portfolio"
@@ -275,10 +279,29 @@ def _beside_agrees(evidence: Evidence) -> Verdict:
     wrong = pl.concat(
         [
             _differing(_section(evidence, section), truth, ["observed"], ["unit"])
-            for section, truth in (("inference", inference), ("strategies", strategies))
+            for section, truth in (
+                ("inference", inference),
+                ("strategies", strategies),
+                ("allocation", _allocated(evidence)),
+            )
         ]
     )
-    return _answer("beside_agrees", wrong, "inference_summary and strategy_candidates")
+    return _answer("beside_agrees", wrong, "inference_summary, strategy_candidates and capital_allocation")
+
+
+def _allocated(evidence: Evidence) -> pl.DataFrame:
+    """Return what capital_allocation says, item by item; nothing where execution was not run."""
+    if _decision(evidence) != "PROMOTE":
+        return pl.DataFrame(schema={"item": pl.String, "observed": pl.Float64, "unit": pl.String})
+    numbers = evidence.inputs["capital_allocation"].select(
+        "blueprint_id", *(name for names in _ALLOCATED.values() for name in names)
+    )
+    units = {name: unit for unit, names in _ALLOCATED.items() for name in names}
+    return numbers.unpivot(index="blueprint_id", variable_name="name", value_name="observed").select(
+        item=pl.col("blueprint_id") + "/" + pl.col("name"),
+        observed="observed",
+        unit=pl.col("name").replace_strict(units, return_dtype=pl.String),
+    )
 
 
 def _trials_counted(evidence: Evidence) -> Verdict:
@@ -381,7 +404,7 @@ GATES_REPORT: Final = (
     Gate(
         "beside_agrees",
         Severity.ERROR,
-        "Numbers beside and strategy candidates are those of their tables; limit: 0 differing rows (R50).",
+        "Numbers beside, strategy candidates and capital are those of their tables; limit: 0 differing rows (R50).",
         _beside_agrees,
     ),
     Gate(

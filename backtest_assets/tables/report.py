@@ -24,7 +24,7 @@ REPORT = Table(
             "section",
             _S,
             "text",
-            "verdict, gates, funnel, phase1, expectancy, walkforward, performance, costs, blueprints, strategies, "
+            "verdict, gates, funnel, phase1, expectancy, walkforward, performance, costs, allocation, blueprints, strategies, "
             "hypotheses, trials, inference, quality, coverage, splits, settings, lineage or page.",
         ),
         Column("item", _S, "text", "What is said; unique within its section."),

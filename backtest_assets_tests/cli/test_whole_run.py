@@ -173,7 +173,7 @@ def test_r48_r51_the_triage_files_are_exported_with_the_numbers_of_the_tables(de
     assert page == str(folder / "report.html")
     assert names == {
         "report.html", "summary.json", "metrics.json", "fee_sensitivity.json", "walkforward_summary.json", "promotion_report.json",
-        "equity_curve.csv", "trades_SYNAUSDT.csv", "trades_SYNBUSDT.csv",
+        "equity_curve.csv", "allocation_weights.csv", "trades_SYNAUSDT.csv", "trades_SYNBUSDT.csv",
     }  # fmt: skip
     (row,) = ask(root, "select count(*) as n, count(distinct blueprint_id) as tested from trades")
     assert json.loads((folder / "metrics.json").read_text())["total_trades"] == row["n"]

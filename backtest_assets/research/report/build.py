@@ -25,6 +25,7 @@ from backtest_assets.research.report.performance import (
 )
 from backtest_assets.research.report.quality import coverage_grid, quality_grid
 from backtest_assets.research.report.record import (
+    allocation_grid,
     blueprint_rows,
     hypotheses_grid,
     inference_grid,
@@ -125,6 +126,7 @@ def _execution_parts(inputs: ReportInputs, judgement: Judgement) -> Mapping[str,
         "performance": performance_grid(inputs.execution),
         "equity": equity_rows(equity_frame(inputs.execution)),
         "costs": costs_grid(inputs.execution),
+        "allocation": allocation_grid(inputs.execution),
     }
 
 

@@ -26,6 +26,7 @@ EXECUTED: Final = (
     "walkforward_summary.json",
     "promotion_report.json",
     "equity_curve.csv",
+    "allocation_weights.csv",
 )
 """Exports that exist only after the checklist said PROMOTE; trades come beside them, a file per symbol."""
 
@@ -68,7 +69,8 @@ def exports_of(inputs: ReportInputs, rows: pl.DataFrame, *, run: ResearchRun) ->
 
     Returns:
         Contents by file name: `summary.json` of every run; `metrics.json` and `fee_sensitivity.json` (the whole run),
-        `walkforward_summary.json`, `promotion_report.json`, `equity_curve.csv` and one `trades_<symbol>.csv` per symbol of a run that was executed.
+        `walkforward_summary.json`, `promotion_report.json`, `equity_curve.csv`, `allocation_weights.csv` and one
+        `trades_<symbol>.csv` per symbol of a run that was executed.
         Equal inputs give equal bytes.
 
     Knows:
@@ -84,6 +86,7 @@ def exports_of(inputs: ReportInputs, rows: pl.DataFrame, *, run: ResearchRun) ->
         walkforward_json(inputs.execution, run=run),
         _json(_promotions(inputs.execution, run=run)),
         _csv(equity_frame(inputs.execution).select(pl.col("open_at").alias("timestamp"), "equity")),
+        _csv(inputs.execution.capital_allocation.sort("rank", nulls_last=True)),
     )
     return made | dict(zip(EXECUTED, contents, strict=True)) | dict(_trades(inputs.execution, run=run))
 

@@ -19,6 +19,7 @@ class Execution:
     walkforward_summary: pl.DataFrame
     walkforward_test: pl.DataFrame
     promotions: pl.DataFrame
+    capital_allocation: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)

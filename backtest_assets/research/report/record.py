@@ -7,7 +7,7 @@ import polars as pl
 from backtest_assets.domain.blueprint import blueprint_from_json
 from backtest_assets.domain.run import ResearchRun
 from backtest_assets.errors import RefusedError
-from backtest_assets.research.report.inputs import ReportInputs
+from backtest_assets.research.report.inputs import Execution, ReportInputs
 from backtest_assets.research.report.row import Grid, Line, Row
 from backtest_assets.research.report.verdict import Judgement
 from backtest_assets.research.report.words import hypothesis_label, plain, rule_words
@@ -48,6 +48,17 @@ _ALL_RUNS: Final = {
     ),
 }
 """Columns of `trial_counts` that are the same on every row: label and meaning."""
+
+
+_ALLOCATED: Final = (
+    ("weight", "fraction of capital"),
+    ("parity_weight", "fraction of capital"),
+    ("kelly_weight", "fraction of capital"),
+    ("volatility_annual", "fraction of capital"),
+    ("expected_return_annual", "fraction of capital"),
+    ("risk_share", "fraction of variance"),
+)
+"""Columns of capital_allocation that are shown, and their units."""
 
 
 def hypotheses_grid(inputs: ReportInputs) -> Grid:
@@ -123,6 +134,33 @@ def strategies_grid(inputs: ReportInputs) -> Grid:
     )
     head = ("Candidate", "Source", "Rule", "Score", "Unit", "Symbols", "Backtest by hand, or why not")
     return Grid(head, lines)
+
+
+def allocation_grid(execution: Execution) -> Grid:
+    """List what share of capital each promoted blueprint gets, and what is cash.
+
+    Args:
+        execution: the frames of an executed run.
+
+    Returns:
+        One line per promoted blueprint, best rank first, then cash.
+
+    Knows:
+        train and validation, and what was promoted on them.
+    """
+    rows = execution.capital_allocation.sort("rank", nulls_last=True).to_dicts()
+    lines = tuple(
+        Line(
+            row["blueprint_id"],
+            (
+                *(Row("allocation", f"{row['blueprint_id']}/{name}", "", row[name], unit) for name, unit in _ALLOCATED),
+                row["reason"],
+            ),
+            is_marked=row["weight"] > 0 and row["rank"] is not None,
+        )
+        for row in rows
+    )
+    return Grid(("Blueprint", "Weight", "Equal risk", "Kelly", "Volatility", "Expected", "Share of risk", "Why"), lines)
 
 
 def blueprint_rows(inputs: ReportInputs, judgement: Judgement) -> tuple[Row, ...]:

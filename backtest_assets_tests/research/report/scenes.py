@@ -31,7 +31,7 @@ from backtest_assets.tables.candidates import EDGE_CANDIDATES, NAIVE_ENTRY
 from backtest_assets.tables.events import EVENT_CANDIDATES
 from backtest_assets.tables.hypotheses import HYPOTHESES, INFERENCE_SUMMARY, RESEARCH_CHECKLIST, TRIAL_LEDGER
 from backtest_assets.tables.phase1 import PHASE1_EVIDENCE
-from backtest_assets.tables.promotions import PROMOTIONS, STRATEGY_CANDIDATES
+from backtest_assets.tables.promotions import CAPITAL_ALLOCATION, PROMOTIONS, STRATEGY_CANDIDATES
 from backtest_assets.tables.run import RESEARCH_RUN
 from backtest_assets.tables.simulation import BACKTEST_METRICS, SIMULATION_LEDGER, TRADES
 from backtest_assets.tables.walkforward import WALKFORWARD_SPLITS, WALKFORWARD_SUMMARY, WALKFORWARD_TEST
@@ -432,6 +432,7 @@ def _execution(run: ResearchRun, blueprints: pl.DataFrame, rng: np.random.Genera
         walkforward_summary=WALKFORWARD_SUMMARY.conform(summary),
         walkforward_test=WALKFORWARD_TEST.conform(slices[Split.TEST]),
         promotions=_promotions(ids, rng, promoted),
+        capital_allocation=_allocation(ids[:promoted]),
     )
 
 
@@ -543,6 +544,25 @@ def _promotions(ids: list[str], rng: np.random.Generator, promoted: int) -> pl.D
             source = "walkforward_summary"
             rows.append((name, gate, observed, limit, comparator, unit, margin, passed, detail, source, i < promoted))
     return PROMOTIONS.conform(pl.DataFrame(rows, schema=PROMOTIONS.schema, orient="row"))
+
+
+def _allocation(promoted: list[str]) -> pl.DataFrame:
+    share = 0.9 / max(len(promoted), 1)
+    rows: list[dict[str, object]] = [
+        {
+            "blueprint_id": name, "rank": rank, "weight": min(share, 0.45), "parity_weight": 1 / len(promoted), "kelly_weight": 1.2,
+            "bound_by": "max_weight", "reason": "allocation_max_weight allows no more", "volatility_annual": 0.1,
+            "expected_return_annual": 0.05, "risk_share": 1 / len(promoted), "n_active_days": 90,
+        }
+        for rank, name in enumerate(promoted, start=1)
+    ]  # fmt: skip
+    cash = {
+        "blueprint_id": "cash",
+        "weight": 1 - min(share, 0.45) * len(promoted),
+        "bound_by": "",
+        "reason": "the rest",
+    }
+    return CAPITAL_ALLOCATION.conform(pl.DataFrame([*rows, cash], schema=CAPITAL_ALLOCATION.schema))
 
 
 AS_OF = datetime(2024, 1, 1, tzinfo=UTC)

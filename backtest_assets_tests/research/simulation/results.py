@@ -13,6 +13,7 @@ from backtest_assets.domain.run import HOLD_GRID_BARS, ResearchRun
 from backtest_assets.domain.split import Split
 from backtest_assets.research.hypotheses.trials import count_trials
 from backtest_assets.research.outcomes.measure import measure_outcomes
+from backtest_assets.research.promotions.allocate import allocate
 from backtest_assets.research.promotions.decide import promote
 from backtest_assets.research.promotions.evidence import MeasuredBlueprints, PromotionSources
 from backtest_assets.research.promotions.neighbours import simulate_neighbours
@@ -138,7 +139,10 @@ def random_results(
         "trial_counts": count_trials(ledgers, "d1"),
     }
     measured = MeasuredBlueprints.of(PromotionSources.of(frames), run=run)
-    return Results(run, frames | {"promotions": promote(summary, table, measured, run=run)})
+    frames["promotions"] = promote(summary, table, measured, run=run)
+    read = ("promotions", "blueprints", "hypotheses", "simulation_ledger", "trades")
+    frames["capital_allocation"] = allocate(*(frames[name] for name in read), run=run)
+    return Results(run, frames)
 
 
 def tested_shocks(rng: np.random.Generator) -> pl.DataFrame:
