@@ -146,7 +146,7 @@ def promotion_rows(execution: Execution | None) -> tuple[Row, ...]:
         Row(
             "gates",
             f"{row['blueprint_id']}/{row['gate']}",
-            row["detail"],
+            f"{row['detail']}. From {row['evidence']}.",
             row["observed"],
             row["unit"],
             row["comparator"],
