@@ -66,9 +66,19 @@ truth: setup ## Known truth: drift, recall and precision of events; size and pow
 promise: setup ## Null markets, planted edges and shuffled real events through the whole chain, written to docs/evidence
 	$(RUN)/python -m backtest_assets_tests.truth.promise $(ARGS)
 
+.venv-peers/%/.synced: backtest_assets_tests/peers/%.txt $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers/$*
+	$(UV) pip install --quiet --python .venv-peers/$*/bin/python -r $<
+	@touch $@
+
+.PRECIOUS: .venv-peers/%/.synced
+
+peers: setup .venv-peers/vectorbt/.synced .venv-peers/nautilus/.synced ## Trade for trade beside vectorbt and nautilus_trader, written to docs/evidence/peers.md
+	$(RUN)/python -m backtest_assets_tests.peers.record
+
 check: lint types graph test ## Everything CI does
 
 clean: ## Remove environments and caches; data stay
-	rm -rf .venv .venv-boot .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-boot .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 
-.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events bench-hypotheses truth promise check clean
+.PHONY: help setup fmt lint types graph test test-slow demo ui bench bench-market bench-events bench-hypotheses truth promise peers check clean
