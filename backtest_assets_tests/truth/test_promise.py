@@ -165,3 +165,11 @@ def test_the_page_is_made_from_the_rows_beside_it(tmp_path):
     assert write(read(tmp_path / "first"), tmp_path / "second") == page
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
+def test_the_committed_page_is_made_from_its_rows_and_breaks_no_bound(tmp_path):
+    kept = read(promise.EVIDENCE)
+    assert [] == broken_bounds(kept)
+    assert (promise.EVIDENCE / "promise.md").read_text() == write(kept, tmp_path)
+    for path in tmp_path.iterdir():
+        assert (promise.EVIDENCE / path.name).exists(), path.name
