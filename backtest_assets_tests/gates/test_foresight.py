@@ -101,12 +101,12 @@ def test_families_whose_events_are_known_a_bar_early_are_named():
 
 
 def ahead(view, *, params):
-    """Every bar of a symbol whose next return is among the largest: the side of the next bar."""
+    """The family's events with the side of the next bar, and none where there is no next bar."""
     found = FAMILIES[EventType.RANGE_COMPRESSION_BREAKOUT_WINDOW].detect(view, params=params)
     after = view.bars.select(
         "symbol", known_at="known_at", next=(pl.col("close").shift(-1) > pl.col("close")).over("symbol")
     )
-    side = pl.when(pl.col("next").fill_null(value=False)).then(1).otherwise(-1).cast(pl.Int8)
+    side = pl.when("next").then(1).when(~pl.col("next")).then(-1).otherwise(0).cast(pl.Int8)
     return found.join(after, on=["symbol", "known_at"], how="left", maintain_order="left").with_columns(
         side=side
     ).drop("next")  # fmt: skip

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from backtest_assets.domain.blueprint import Blueprint
+from backtest_assets.domain.bounds import CAPS
 from backtest_assets.domain.clock import BAR, BAR_US
 from backtest_assets.domain.entry import NODE_OPERATORS, ConditionNode
 from backtest_assets.domain.event import EventType, SideRule
@@ -200,7 +201,7 @@ def declared(family: EventType) -> list[str]:
 def simulated() -> pl.DataFrame:
     """The simulator's trades of train and validation, one lane of events after another."""
     events, rules = invented_events(), table_of(plain_rules())
-    inputs = {"features": MARKET.features, "run": MARKET.run}
+    inputs = {"features": MARKET.features, "run": replace(MARKET.run, **dict.fromkeys(CAPS, 100.0))}
     lists = [
         simulate_trades(MARKET.bars, MARKET.funding, lane, MARKET.context, rules, **inputs) for lane in lanes(events)
     ]

@@ -45,7 +45,7 @@ def search_overfitting(
         run: gives families, delays and splits.
 
     Returns:
-        Probability, mean logit and counts; NaN with fewer than two hypotheses that show scatter.
+        Probability, mean logit and counts; NaN with fewer than two hypotheses that show scatter, or than two days a block.
 
     Raises:
         TableError: if the tables do not belong together (see `trades`, `days`).
@@ -69,4 +69,7 @@ def search_overfitting(
         day_gains(rules, book_days(trades, conditions, run=run, split=split), cost_bps=0.0)
         for split in (Split.TRAIN, Split.VALIDATION)
     ]
-    return overfitting_probability(np.concatenate(days, axis=1).T, n_blocks=N_BLOCKS)
+    returns = np.concatenate(days, axis=1).T
+    if returns.shape[0] < 2 * N_BLOCKS:
+        return Overfitting(float("nan"), float("nan"), returns.shape[1], 0)
+    return overfitting_probability(returns, n_blocks=N_BLOCKS)

@@ -228,7 +228,9 @@ def _deflated(returns: FloatArray, benchmark: Benchmark) -> Found:
 def _overfitting(search: Overfitting) -> Found:
     if math.isnan(search.probability):
         return Found(
-            math.nan, f"insufficient evidence: {search.n_trials} tested hypotheses show scatter, a rank needs two"
+            math.nan,
+            f"insufficient evidence: {search.n_trials} tested hypotheses in {search.n_halves} halves; a rank needs two of "
+            "them with scatter, and every block two days",
         )
     return Found(
         search.probability,

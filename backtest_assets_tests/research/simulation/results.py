@@ -1,7 +1,7 @@
 """A whole execution of a random little market, stage by stage, for the tests of slices, promotions and gates."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -138,7 +138,9 @@ def random_results(
         "trial_ledger": ledgers,
         "trial_counts": count_trials(ledgers, "d1"),
     }
-    measured = MeasuredBlueprints.of(PromotionSources.of(frames), run=run)
+    held = [symbol for symbol in run.symbol_list if symbol in set(bars["symbol"])]
+    tested = replace(run, symbols=",".join(held))  # hypotheses are never tested on a symbol without bars
+    measured = MeasuredBlueprints.of(PromotionSources.of(frames), run=tested)
     frames["promotions"] = promote(summary, table, measured, run=run)
     read = ("promotions", "blueprints", "hypotheses", "simulation_ledger", "trades")
     frames["capital_allocation"] = allocate(*(frames[name] for name in read), run=run)
