@@ -136,7 +136,13 @@ def bad_frames() -> dict[str, tuple[pl.DataFrame, int, str]]:
     }
 
 
-@pytest.mark.parametrize("kind", list(bad_frames()))
+ONE_OF_EACH = ("wrong columns", "not UTC", "NaN price", "contradicting bars")
+"""By shape, clock, value and contradiction; the others are told like one of these and are asked of the source's own tests too."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ONE_OF_EACH else pytest.mark.slow) for kind in bad_frames()]
+)
 def test_bad_klines_are_refused_with_partition_and_fix(root: Path, source: Path, kind: str):
     frame, code, says = bad_frames()[kind]
     write_klines(source, "AAAUSDT", frame)
