@@ -252,6 +252,12 @@ class ResearchRun:
             raise SettingsError(message)
         object.__setattr__(self, "cost_bps", total)
         check_ranges(self)
+        if self.allocation_min_weight > self.allocation_max_weight:
+            message = (
+                f"allocation_min_weight {self.allocation_min_weight:g} is above allocation_max_weight "
+                f"{self.allocation_max_weight:g}: nothing could be allocated; lower the one or raise the other"
+            )
+            raise SettingsError(message)
         self._check_families()
         _ = (
             self.window,

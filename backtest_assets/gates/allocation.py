@@ -91,15 +91,27 @@ def _trusted(evidence: Evidence) -> Mapping[str, float]:
 
 
 def _covariance(returns: FloatArray) -> FloatArray:
-    """Shrink as Ledoit and Wolf write it: day by day."""
+    """Shrink towards one correlation as Ledoit and Wolf write it: pair by pair over the days."""
     n_days, n = returns.shape
     moved = returns - returns.mean(axis=0)
     outer = moved[:, :, None] * moved[:, None, :]
     sample = outer.mean(axis=0)
-    target = np.eye(n) * np.trace(sample) / n
-    wide = float(((sample - target) ** 2).sum())
-    noise = min(float(((outer - sample) ** 2).sum()) / n_days**2, wide)
-    share = noise / wide if wide > 0 else 0.0
+    if n == 1:
+        return sample
+    root = np.sqrt(np.diag(sample))
+    common = float(np.mean([sample[i, j] / root[i] / root[j] for i in range(n) for j in range(n) if i != j]))
+    target = np.array([[sample[i, i] if i == j else common * root[i] * root[j] for j in range(n)] for i in range(n)])
+    error = outer - sample
+    noise = float((error**2).mean(axis=0).sum())
+    along = math.fsum(float((error[:, i, i] ** 2).mean()) for i in range(n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                both = error[:, i, j]
+                of_i, of_j = float((error[:, i, i] * both).mean()), float((error[:, j, j] * both).mean())
+                along += common / 2 * (root[j] / root[i] * of_i + root[i] / root[j] * of_j)
+    wide = float(((target - sample) ** 2).sum())
+    share = min(max((noise - along) / wide / n_days, 0.0), 1.0) if wide > 0 else 0.0
     return share * target + (1.0 - share) * sample
 
 
@@ -147,7 +159,9 @@ def _differ_together(
     is_even = (np.abs(added - added.mean()) <= _OPTIMAL * added.mean()) & (abs(parity.sum() - 1.0) <= _OPTIMAL)
     slope = covariance @ sizes / run.allocation_kelly_fraction - expected
     slack = _OPTIMAL * np.abs(expected).max()
-    is_best = (sizes >= 0) & (slope >= -slack) & ((sizes == 0) | (np.abs(slope) <= slack))
+    most = run.allocation_max_weight
+    is_none, is_full = sizes <= TOLERANCE * most, sizes >= (1.0 - TOLERANCE) * most
+    is_best = (sizes >= 0) & (sizes <= most) & (is_none | (slope <= slack)) & (is_full | (slope >= -slack))
     again = _weights(parity, sizes, covariance, evidence)
     told: dict[str, str] = {}
     for i, row in enumerate(rows):
@@ -174,7 +188,7 @@ def _weights(parity: FloatArray, sizes: FloatArray, covariance: FloatArray, evid
     deviation = math.sqrt(float(weights @ covariance @ weights) * _YEAR)
     if run.allocation_volatility_target > 0 and deviation > 0:
         scale = min(run.allocation_volatility_target / deviation, run.allocation_volatility_adjustment_cap)
-        weights = np.minimum(scale * weights, most)
+        weights = np.minimum(scale * weights, sizes)
         weights = weights / max(1.0, math.fsum(weights))
     return np.where(weights >= run.allocation_min_weight, weights, 0.0)
 

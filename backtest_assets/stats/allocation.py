@@ -31,19 +31,22 @@ class Covariance:
 
 
 def shrunk_covariance(returns: FloatArray) -> Covariance:
-    """Shrink the sample covariance towards equal variances without correlation, as far as the sample is noisy.
+    """Shrink the sample covariance towards one correlation for all pairs, as far as the sample is noisy.
+
+    Variances stay those of the sample: a target of equal variances would give the riskiest stream too much.
 
     Args:
-        returns: (n_days, n_streams), finite, at least two days.
+        returns: (n_days, n_streams), finite, at least two days; every stream moves.
 
     Returns:
-        The covariance, with the sample mean removed and n_days as divisor, and the weight of its target.
+        The covariance, with the sample mean removed and n_days as divisor, and the weight of its target; one stream is not
+        shrunk.
 
     Raises:
-        ValueError: if the shape is wrong or a return is not finite.
+        ValueError: if the shape is wrong, a return is not finite, or a stream never moves.
 
     Source:
-        Ledoit & Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices, section 3.2.
+        Ledoit & Wolf (2004), Honey, I shrunk the sample covariance matrix, appendix B.
     """
     if returns.ndim != 2 or returns.shape[0] < 2 or returns.shape[1] < 1 or not np.isfinite(returns).all():  # noqa: PLR2004  # a matrix
         message = f"returns must be finite, (n_days >= 2, n_streams >= 1), got {returns.shape}"
@@ -51,13 +54,26 @@ def shrunk_covariance(returns: FloatArray) -> Covariance:
     n_days, n = returns.shape
     centred = returns - returns.mean(axis=0)
     sample = centred.T @ centred / n_days
-    level = float(np.trace(sample)) / n
-    distance = float(((sample - level * np.eye(n)) ** 2).sum()) / n
-    # mean over days of |x x' - S|^2, each |x x'|^2 being |x|^4
-    fourth = float(((centred**2).sum(axis=1) ** 2).sum()) / n_days
-    noise = min((fourth - float((sample**2).sum())) / n_days / n, distance)
-    intensity = noise / distance if distance > 0 else 0.0
-    return Covariance((1.0 - intensity) * sample + intensity * level * np.eye(n), intensity)
+    deviation = np.sqrt(np.diag(sample))
+    if not (deviation > 0).all():
+        message = "every stream must move; leave out those that do not"
+        raise ValueError(message)
+    if n == 1:
+        return Covariance(sample, 0.0)
+    scale = np.outer(deviation, deviation)
+    common = float((sample / scale).sum() - n) / (n * (n - 1))
+    target = common * scale
+    np.fill_diagonal(target, np.diag(sample))
+    squares = centred**2
+    noise = squares.T @ squares / n_days - sample**2
+    # covariance of each variance's error with each covariance's error, over days
+    shared = (centred**3).T @ centred / n_days - np.diag(sample)[:, None] * sample
+    crossed = (deviation[None, :] / deviation[:, None]) * shared
+    with_target = float(np.trace(noise)) + common * float(crossed.sum() - np.trace(crossed))
+    distance = float(((target - sample) ** 2).sum())
+    wanted = (float(noise.sum()) - with_target) / distance / n_days if distance > 0 else 0.0
+    intensity = min(max(wanted, 0.0), 1.0)
+    return Covariance((1.0 - intensity) * sample + intensity * target, intensity)
 
 
 def risk_parity(covariance: FloatArray) -> FloatArray:
@@ -70,7 +86,7 @@ def risk_parity(covariance: FloatArray) -> FloatArray:
         (n,) weights, above 0, that sum to 1.
 
     Raises:
-        ValueError: if the covariance is not positive definite.
+        ValueError: if the covariance is not positive definite, or no such weights are found.
 
     Source:
         Maillard, Roncalli & Teiletche (2010); coordinate descent of Griveau-Billion, Richard & Roncalli (2013).
@@ -87,38 +103,48 @@ def risk_parity(covariance: FloatArray) -> FloatArray:
             root = math.sqrt(others**2 + 4.0 * float(variance[i]) * budget)
             weights[i] = (root - others) / (2.0 * float(variance[i]))
         if float(np.abs(weights - before).max()) <= _TOLERANCE * float(weights.max()):
-            break
-    return weights / weights.sum()
+            return weights / weights.sum()
+    message = f"no weights of equal risk after {_MOST_ROUNDS} rounds; the streams are nearly one and the same"
+    raise ValueError(message)
 
 
-def kelly(mean: FloatArray, covariance: FloatArray, *, fraction: float) -> FloatArray:
-    """Size streams for the growth of capital, none of them short, and take a fraction of it.
+def kelly(mean: FloatArray, covariance: FloatArray, *, fraction: float, cap: float) -> FloatArray:
+    """Size streams for the growth of capital, none of them short or above a cap, at a fraction of the full size.
 
-    Maximises w'm - w'Cw/2 over w >= 0: the growth rate of continuously rebalanced capital. The fraction covers that means are
-    estimates; half of Kelly keeps three quarters of the growth at half of the risk.
+    Maximises w'm - w'Cw/2 over 0 <= w <= cap / fraction, the growth rate of continuously rebalanced capital, and takes the
+    fraction of it. The fraction covers that means are estimates; half of Kelly keeps three quarters of the growth at half of
+    the risk. The cap stands inside: cut afterwards, the better of two near-twins would leave the other nothing.
 
     Args:
         mean: (n,) mean return of each stream per day.
         covariance: (n, n), positive definite, of the same days.
         fraction: of the full size, above 0 and at most 1.
+        cap: the most of one stream, above 0.
 
     Returns:
-        (n,) sizes, at least 0; they may sum to more than 1.
+        (n,) sizes from 0 to the cap; they may sum to more than 1.
 
     Raises:
-        ValueError: if the covariance is not positive definite, a mean is not finite, or the fraction is out of range.
+        ValueError: if the covariance is not positive definite, a mean is not finite, or the fraction or cap is out of range.
 
     Source:
         Thorp (2006), The Kelly criterion in blackjack, sports betting and the stock market, section 7; the quadratic
-        programme as non-negative least squares.
+        programme as bounded least squares.
     """
     _check(covariance)
-    if mean.shape != covariance.shape[:1] or not np.isfinite(mean).all() or not 0.0 < fraction <= 1.0:
-        message = f"means must be finite, one per stream, and the fraction within (0, 1]: got {mean.shape}, {fraction}"
+    in_range = 0.0 < fraction <= 1.0 and cap > 0
+    if mean.shape != covariance.shape[:1] or not np.isfinite(mean).all() or not in_range:
+        message = (
+            f"means must be finite, one per stream, the fraction within (0, 1], the cap above 0: got {mean.shape}, "
+            f"{fraction}, {cap}"
+        )
         raise ValueError(message)
-    lower = np.linalg.cholesky(covariance)
-    sizes, _ = optimize.nnls(lower.T, np.linalg.solve(lower, mean))
-    return fraction * np.asarray(sizes, np.float64)
+    lower, unit = np.linalg.cholesky(covariance), np.sqrt(np.diag(covariance))
+    # in units of each stream's own deviation: sizes of quiet and loud streams are then of one order
+    solved = optimize.lsq_linear(
+        lower.T / unit, np.linalg.solve(lower, mean), bounds=(0.0, unit * cap / fraction), method="bvls", tol=1e-14
+    )
+    return np.clip(fraction * np.asarray(solved.x, np.float64) / unit, 0.0, cap)
 
 
 def water_filled(weights: FloatArray, *, cap: float) -> FloatArray:

@@ -198,7 +198,7 @@ CAPITAL_ALLOCATION = Table(
             "kelly_weight",
             pl.Float64(),
             "fraction of capital",
-            "What the fraction of Kelly gives it, caps aside; may exceed 1; null for cash and where refused.",
+            "What the fraction of Kelly gives it within allocation_max_weight; null for cash and where refused.",
             nullable=True,
         ),
         Column(

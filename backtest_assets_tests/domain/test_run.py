@@ -86,6 +86,11 @@ def test_r7_data_sets_are_all_or_those_listed_in_fixed_order():
     assert (SensorDataset.UM_LIQUIDATIONS, SensorDataset.UM_FUNDING) == listed.sensor_datasets
 
 
+def test_an_allocation_that_could_give_nothing_to_anyone_is_refused():
+    with pytest.raises(SettingsError, match="lower the one or raise the other"):
+        replace(RUN, allocation_min_weight=0.5, allocation_max_weight=0.4)
+
+
 def test_r27_cost_bps_is_derived_never_added():
     assert RUN.cost_bps == 6.0
     assert replace(RUN, cost_bps=6.0) == RUN

@@ -94,7 +94,7 @@ def allocate(
     open_to = [stream for stream in streams if not stream.refusal]
     shared = _shared(open_to, run=run)
     rows = [_row(stream, shared.get(stream.spec.blueprint_id)) for stream in streams]
-    cash = 1.0 - math.fsum(share.weight for share in shared.values())
+    cash = max(1.0 - math.fsum(share.weight for share in shared.values()), 0.0)  # no cash below 0 by rounding
     rows.append({"blueprint_id": CASH, "weight": cash, "bound_by": "", "reason": "what is not allocated"})
     return CAPITAL_ALLOCATION.conform(pl.DataFrame(rows, schema=CAPITAL_ALLOCATION.schema))
 
@@ -151,11 +151,11 @@ def _shared(streams: list[_Stream], *, run: ResearchRun) -> dict[str, _Share]:
     covariance = shrunk_covariance(np.column_stack([stream.returns for stream in streams])).matrix
     expected = np.array([stream.expected for stream in streams])
     parity, most = risk_parity(covariance), run.allocation_max_weight
-    sizes = kelly(expected, covariance, fraction=run.allocation_kelly_fraction)
+    sizes = kelly(expected, covariance, fraction=run.allocation_kelly_fraction, cap=most)
     filled = water_filled(parity, cap=most)
     weights = np.minimum(filled, sizes)
     bound = np.where(sizes < filled, "kelly", np.where(filled >= most, "max_weight", "risk_parity"))
-    scaled = _at_target(weights, covariance, run=run)
+    scaled = _at_target(weights, sizes, covariance, run=run)
     bound = np.where(scaled != weights, "volatility_target", bound)
     kept = np.where(scaled < run.allocation_min_weight, 0.0, scaled)
     bound = np.where(kept < scaled, "min_weight", bound)
@@ -168,13 +168,13 @@ def _shared(streams: list[_Stream], *, run: ResearchRun) -> dict[str, _Share]:
     }
 
 
-def _at_target(weights: FloatArray, covariance: FloatArray, *, run: ResearchRun) -> FloatArray:
-    """Scale weights to the target volatility, by no more than the adjustment's cap, within the caps and all of capital."""
+def _at_target(weights: FloatArray, sizes: FloatArray, covariance: FloatArray, *, run: ResearchRun) -> FloatArray:
+    """Scale weights to the target volatility: by no more than the adjustment's cap, within Kelly, and within capital."""
     volatility = math.sqrt(float(weights @ covariance @ weights) * DAYS_PER_YEAR)
     if run.allocation_volatility_target == 0 or volatility == 0:
         return weights
     factor = min(run.allocation_volatility_adjustment_cap, run.allocation_volatility_target / volatility)
-    scaled = np.minimum(weights * factor, run.allocation_max_weight)
+    scaled = np.minimum(weights * factor, sizes)
     return scaled / max(float(scaled.sum()), 1.0)
 
 

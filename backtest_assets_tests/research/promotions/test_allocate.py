@@ -73,10 +73,14 @@ def test_equal_risk_shares_the_capital_and_each_adds_the_same():
 
 
 def test_kelly_holds_back_where_little_is_expected():
-    full = allocated("a", hypotheses=trusted(a=(20.0, 20.0)), allocation_kelly_fraction=1.0)["a"]
+    full = allocated("a", hypotheses=trusted(a=(20.0, 20.0)))["a"]
+    assert full["kelly_weight"] == full["weight"] == 0.45
     little = allocated("a", hypotheses=trusted(a=(0.001, 20.0)), allocation_min_weight=0.0)["a"]
     assert little["bound_by"] == "kelly"
-    assert little["weight"] == little["kelly_weight"] == pytest.approx(full["kelly_weight"] * 0.25 * 0.001 / 20)
+    variance = little["volatility_annual"] ** 2
+    assert (
+        little["weight"] == little["kelly_weight"] == pytest.approx(0.25 * little["expected_return_annual"] / variance)
+    )
     assert little["expected_return_annual"] == pytest.approx(full["expected_return_annual"] * 0.001 / 20)
     assert allocated("a", hypotheses=trusted(a=(0.001, 20.0)))["a"]["bound_by"] == "min_weight"
 
@@ -113,6 +117,23 @@ def test_the_volatility_target_scales_within_the_caps():
     loud = allocated(*NAMES, allocation_kelly_fraction=1.0, allocation_max_weight=0.3, allocation_volatility_target=9.0)
     assert max(weights(loud)[name] for name in NAMES) <= 0.3
     assert loud[CASH]["weight"] >= -1e-12
+
+
+def test_the_volatility_target_never_goes_beyond_kelly():
+    little = trusted(**dict.fromkeys(NAMES, (0.002, 20.0)))
+    asked = {"hypotheses": little, "allocation_min_weight": 0.0}
+    plain = allocated(*NAMES, **asked)
+    loud = allocated(*NAMES, **asked, allocation_volatility_target=9.0)
+    assert any(row["bound_by"] == "kelly" for row in plain.values())
+    for name in NAMES:
+        assert loud[name]["weight"] <= loud[name]["kelly_weight"] + 1e-12
+
+
+@pytest.mark.parametrize("most", [1.0, 1 / 3, 0.45, 0.7])
+def test_weights_and_cash_are_shares_that_sum_to_one(most):
+    rows = allocated(*NAMES, allocation_kelly_fraction=1.0, allocation_max_weight=most)
+    assert all(0.0 <= weight <= 1.0 for weight in weights(rows).values())
+    assert sum(weights(rows).values()) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_the_test_window_changes_nothing():
