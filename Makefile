@@ -37,7 +37,7 @@ graph: setup ## Load and validate the Dagster definitions
 	@home=$$(mktemp -d) && mkdir $$home/data && DAGSTER_HOME=$$home BACKTEST_DATA_ROOT=$$home/data $(RUN)/dagster definitions validate -m backtest_assets.definitions 2>&1 | tail -n 3; code=$${PIPESTATUS[0]}; rm -rf $$home; exit $$code
 
 test: setup ## Run the tests
-	$(RUN)/pytest -q -n 2 --dist loadfile
+	$(RUN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder # the long files are few and early: none may start last
 
 test-slow: setup ## Run the tests that take minutes
 	$(RUN)/pytest -q -m slow

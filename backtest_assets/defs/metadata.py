@@ -78,7 +78,7 @@ def _number(value: float) -> dg.MetadataValue:
 
 
 def _plain(value: object) -> str | float | int | bool | None:
-    if isinstance(value, float) and value != value:  # noqa: PLR0124  # NaN is not valid JSON
+    if isinstance(value, float) and math.isnan(value):  # NaN is not valid JSON
         return "NaN"
     if isinstance(value, datetime):
         return value.isoformat()
